@@ -1,0 +1,1 @@
+"""mailsigil: tells people who really sent a mail."""

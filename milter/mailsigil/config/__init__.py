@@ -1,0 +1,1 @@
+"""Settings, documented on the field, and how they are loaded."""

@@ -1,0 +1,1 @@
+"""Who is this sender, and which policy entries apply to them."""

@@ -1,0 +1,1 @@
+"""The key agent, its client, its sources, and the embedded certification authority."""

@@ -1,0 +1,1 @@
+"""The milter: session, server (the only file that imports Milter) and how plans are applied."""

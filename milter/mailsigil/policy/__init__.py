@@ -1,0 +1,1 @@
+"""What should happen to this sender's mail, and by which rule. Imports none of ours."""

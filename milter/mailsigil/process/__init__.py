@@ -1,0 +1,1 @@
+"""Prefork supervision of worker processes. Imports none of ours."""

@@ -1,0 +1,121 @@
+"""What verification found out about one inbound message, as plain values.
+
+``SmimeWord`` are the result words of RFC 8601 2.7 as RFC 7281 3 gives them a meaning for S/MIME.
+``Status`` is what the reader is told; ``Reason`` says why there is no identity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from mailsigil.pki.level import Level
+
+
+class SmimeWord(Enum):
+    """The result of the S/MIME check (RFC 8601 2.7, RFC 7281 3)."""
+
+    NONE = "none"
+    """The message is not signed."""
+    PASS = "pass"
+    """Signed, the signature holds, and the signer is who the author field says."""
+    FAIL = "fail"
+    """Signed, and the signature does not hold."""
+    POLICY = "policy"
+    """The signature holds, and this host does not accept it."""
+    NEUTRAL = "neutral"
+    """Signed in a form that cannot be read or judged."""
+    TEMPERROR = "temperror"
+    """A later try may give a result."""
+    PERMERROR = "permerror"
+    """No try will give a result."""
+
+
+class Status(Enum):
+    """What the reader is told in ``Verified-Identity``."""
+
+    TRUSTED = "trusted"
+    UNSIGNED = "unsigned"
+    INVALID = "invalid"
+    UNTRUSTED = "untrusted"
+    MISMATCH = "mismatch"
+    UNCHECKED = "unchecked"
+
+
+class Reason(Enum):
+    """Why a message has no identity: a token for the header and a sentence for a person."""
+
+    NONE = ("", "")
+    UNSIGNED = ("unsigned", "The message carries no S/MIME signature.")
+    ENCRYPTED = ("encrypted", "The message is encrypted, so a signature inside cannot be seen.")
+    PARTIAL = ("partial", "The signature covers only a part of the message.")
+    TRAILING = ("trailing", "Text stands behind the signed part, outside of the signature.")
+    STRUCTURE = ("structure", "The structure of the signed message is not what S/MIME asks for.")
+    SYNTAX = ("syntax", "The signature cannot be read.")
+    NO_SIGNER = ("no-signer", "The signature names no signer.")
+    SEVERAL_SIGNERS = ("several-signers", "Several signers signed, so there is no one identity.")
+    DIGEST = ("digest", "The message was changed after it was signed.")
+    SIGNATURE = ("signature", "The signature was not made with the certificate's key.")
+    NO_CERTIFICATE = ("no-certificate", "The signer's certificate is missing.")
+    CERTIFICATE = ("certificate", "The signature was bound to another certificate.")
+    ALGORITHM = ("algorithm", "The signature uses an algorithm that is not known here.")
+    WEAK = ("weak", "The signature or a certificate uses an algorithm or a key that is too weak.")
+    NO_PATH = ("no-path", "The certificate was not issued by an authority that is trusted here.")
+    EXPIRED = ("expired", "A certificate had expired.")
+    NOT_YET_VALID = ("not-yet-valid", "A certificate was not valid yet.")
+    REVOKED = ("revoked", "A certificate was revoked.")
+    PURPOSE = ("purpose", "The certificate was not issued for signing mail.")
+    CONSTRAINT = ("constraint", "An authority issued a certificate that it had no right to issue.")
+    DOMAIN = ("domain", "The authority is not trusted for this sender's domain.")
+    FUTURE = ("future", "The signing time lies in the future.")
+    ADDRESS = ("address", "The certificate belongs to another address than the author's.")
+    AUTHOR_MISSING = ("author-missing", "The message has no From field.")
+    AUTHOR_SEVERAL = ("author-several", "The message has more than one author.")
+    AUTHOR_GROUP = ("author-group", "The From field holds a group instead of an address.")
+    AUTHOR_MALFORMED = ("author-malformed", "The From field cannot be read.")
+    AUTHOR_NAME = ("author-name", "The author's display name shows another address.")
+    LIMIT = ("limit", "The message exceeds what this host is ready to check.")
+
+    @property
+    def token(self) -> str:
+        """The word for ``reason=``."""
+        return self.value[0]
+
+    @property
+    def sentence(self) -> str:
+        """The same for a person."""
+        return self.value[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who really sent the message. Texts are cleaned of everything that could mislead an eye."""
+
+    level: Level
+    name: str
+    org: str
+    title: str
+    address: str
+    issuer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The outcome of the S/MIME verification of one message."""
+
+    word: SmimeWord
+    status: Status
+    reason: Reason = Reason.NONE
+    detail: str = ""
+    """What exactly was found, for the log and the command line."""
+    identity: Identity | None = None
+    """Present only with ``SmimeWord.PASS`` and ``Status.TRUSTED``."""
+    signers: tuple[str, ...] = ()
+    """Mail addresses of the certificates whose signatures hold."""
+    serial: str = ""
+    """Serial number of the signer's certificate, lower-case hexadecimal."""
+    issuer: str = ""
+    """Issuer of the signer's certificate as an RFC 4514 string."""
+    signed: datetime | None = None
+    """The signing time that the signer claims, in UTC."""

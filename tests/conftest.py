@@ -1,0 +1,32 @@
+"""Fixtures for the whole suite."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CORPORA = Path(os.environ.get("MAILSIGIL_CORPORA", ROOT.parent / "shared" / "corpora"))
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives a folder with the unpacked corpus of a name, or skips the test where it is absent."""
+    unpacked: dict[str, Path] = {}
+
+    def unpack(name: str) -> Path:
+        if name not in unpacked:
+            archive = CORPORA / f"{name}.tar.xz"
+            if not archive.is_file():
+                pytest.skip(f"corpus {name} is not here: set MAILSIGIL_CORPORA to the folder of {archive.name}")
+            folder = tmp_path_factory.mktemp(name)
+            with tarfile.open(archive) as tar:
+                tar.extractall(folder, filter="data")
+            unpacked[name] = folder
+        return unpacked[name]
+
+    return unpack
