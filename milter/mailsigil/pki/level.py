@@ -1,0 +1,181 @@
+"""From a certificate to the identity level a reader is told.
+
+A level needs two things: a policy that the trust anchor may assert, and names that fit it. Where the two
+disagree, the lower level counts and the decision says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+
+from mailsigil.pki import oids
+from mailsigil.pki.names import CertificateNames
+
+if TYPE_CHECKING:
+    from mailsigil.pki.anchors import AnchorSet
+
+
+class Level(StrEnum):
+    """What is known about the sender. Levels compare in this order."""
+
+    V1 = "V1"
+    """The mailbox."""
+    V2 = "V2"
+    """A person."""
+    V3 = "V3"
+    """An organisation."""
+    V4 = "V4"
+    """A person in an organisation."""
+
+
+class Generation(Enum):
+    """The profile a certificate follows (S/MIME BR 1.6.1), the laxest first."""
+
+    LEGACY = "legacy"
+    MULTIPURPOSE = "multipurpose"
+    STRICT = "strict"
+
+
+_GENERATIONS: Final = tuple(Generation)
+
+# The arcs are not in the order of the levels.
+_BR_TYPES: Final = {
+    oids.BR_MAILBOX: Level.V1,
+    oids.BR_INDIVIDUAL: Level.V2,
+    oids.BR_ORGANISATION: Level.V3,
+    oids.BR_SPONSOR: Level.V4,
+}
+BR_POLICIES: Final[Mapping[str, tuple[Level, Generation]]] = {
+    f"{arc}.{number}": (level, generation)
+    for arc, level in _BR_TYPES.items()
+    for number, generation in enumerate(_GENERATIONS, start=1)
+}
+"""The twelve policies of the S/MIME Baseline Requirements."""
+
+MAILSIGIL_POLICIES: Final[Mapping[str, Level]] = {
+    f"{oids.LEVEL_ARC}.{number}": level for number, level in enumerate(Level, start=1)
+}
+"""The four policies of the embedded authority."""
+
+# What is left when the names do not fit: an authority that vouches for a person in an organisation has
+# checked both, one that vouches for an organisation has checked no person.
+_FALLBACKS: Final = {
+    Level.V4: (Level.V4, Level.V3, Level.V2, Level.V1),
+    Level.V3: (Level.V3, Level.V1),
+    Level.V2: (Level.V2, Level.V1),
+    Level.V1: (Level.V1,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyAssertion:
+    """One certificate policy that stands for a level."""
+
+    oid: str
+    level: Level
+    generation: Generation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LevelDecision:
+    """The level that counts. ``reason`` is empty when it is the one that the certificate asserts."""
+
+    level: Level
+    generation: Generation | None = None
+    reason: str = ""
+
+
+def asserted_levels(
+    certificate: x509.Certificate, custom: Mapping[str, Level] | None = None
+) -> list[PolicyAssertion]:
+    """Give the levels that a certificate claims, whoever issued it.
+
+    ``custom`` adds an anchor's own identifiers. A certificate whose policies cannot be read claims none.
+    """
+    found = []
+    for oid in policy_oids(certificate):
+        if custom and oid in custom:
+            found.append(PolicyAssertion(oid, custom[oid]))
+        elif oid in BR_POLICIES:
+            found.append(PolicyAssertion(oid, *BR_POLICIES[oid]))
+        elif oid in MAILSIGIL_POLICIES:
+            found.append(PolicyAssertion(oid, MAILSIGIL_POLICIES[oid]))
+    return found
+
+
+def policy_oids(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Give the certificate policies (RFC 5280 4.2.1.4) in their order, none where they cannot be read."""
+    try:
+        policies = certificate.extensions.get_extension_for_class(x509.CertificatePolicies).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return ()
+    return tuple(policy.policy_identifier.dotted_string for policy in policies)
+
+
+def identity_level(
+    certificate: x509.Certificate, anchors: AnchorSet, *, policies: frozenset[str]
+) -> LevelDecision:
+    """Decide the level of a certificate whose path ends in ``anchors``.
+
+    ``policies`` are those that the whole path allows (``PathVerdict.policies``, RFC 5280 6.1.6): what only
+    the leaf claims, and an authority above it was not allowed to issue, does not count.
+    """
+    if anchors.level is not None:
+        return fit_level([PolicyAssertion("", anchors.level)], certificate)
+    counted = [
+        assertion
+        for assertion in asserted_levels(certificate, anchors.oids)
+        if anchors.may_assert(assertion.oid) and assertion.oid in policies
+    ]
+    return fit_level(counted, certificate)
+
+
+def fit_level(assertions: list[PolicyAssertion], certificate: x509.Certificate) -> LevelDecision:
+    """Bring asserted levels and the names in the certificate together; nothing asserted is V1."""
+    if not assertions:
+        return LevelDecision(Level.V1, None, "no policy that stands for a level")
+    levels = sorted({assertion.level for assertion in assertions})
+    wanted = levels[0]
+    reason = f"contradicting policies for {' and '.join(levels)}" if len(levels) > 1 else ""
+    generations = [a.generation for a in assertions if a.level is wanted and a.generation is not None]
+    generation = min(generations, key=_GENERATIONS.index, default=None)
+    names = CertificateNames.from_certificate(certificate)
+    fitting = next(level for level in _FALLBACKS[wanted] if _fits(level, names))
+    if fitting is wanted:
+        return LevelDecision(wanted, generation, reason)
+    missing = " and no ".join(_missing(wanted, names))
+    mismatch = f"the certificate claims {wanted} and has no {missing}"
+    return LevelDecision(fitting, None, f"{reason}; {mismatch}" if reason else mismatch)
+
+
+def _fits(level: Level, names: CertificateNames) -> bool:
+    return not _missing(level, names)
+
+
+def _missing(level: Level, names: CertificateNames) -> list[str]:
+    missing = []
+    if level in (Level.V2, Level.V4) and not names.full_name:
+        missing.append("person's name")
+    if level in (Level.V3, Level.V4) and not names.organisation:
+        missing.append("organisation")
+    return missing
+
+
+def identity_text(level: Level, names: CertificateNames) -> str:
+    """Write the line that a reader is shown. A missing title is left out."""
+    match level:
+        case Level.V1:
+            return "V1 Email Validated, Identity Not Validated"
+        case Level.V2:
+            return f"V2 {names.full_name}, Identity Validated"
+        case Level.V3:
+            return f"V3 {names.organisation}, Identity Validated and Trusted"
+        case Level.V4:
+            parts = (names.full_name, names.organisation, names.title)
+            shown = ", ".join(part for part in parts if part)
+            return f"V4 {shown}, Identity Validated and Trusted"
