@@ -1,0 +1,55 @@
+"""The questions that mailsigil asks a directory. A file answers them, and LDAP can."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mailsigil.policy.model import PolicyEntry
+
+
+class DirectoryUnavailable(Exception):
+    """The directory cannot answer now: nothing is known, which is not the same as nobody being there.
+
+    Whoever asked on behalf of a message defers that message.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """One who sends mail."""
+
+    name: str
+    addresses: tuple[str, ...]
+    """The main address, then the aliases, as ``Address.key`` gives them."""
+    logins: tuple[str, ...]
+    """SASL login names."""
+    may_send_as: tuple[str, ...] = ()
+    """Address patterns (``policy.patterns``) of others in whose name this person may write."""
+
+
+class Directory(Protocol):
+    """Who is who, and which policy entries apply. All arguments may come from hostile mail.
+
+    Every method may raise :class:`DirectoryUnavailable`.
+    """
+
+    def person_by_login(self, login: str) -> Person | None:
+        """Give the person who logs in by this name."""
+        ...
+
+    def person_by_address(self, key: str) -> Person | None:
+        """Give the person who owns this address (``Address.key``), as main address or alias."""
+        ...
+
+    def client_may_send_as(self, ip: str) -> tuple[str, ...]:
+        """Give the patterns that a client at this IP address may send as without a login."""
+        ...
+
+    def policies(self, address_key: str) -> tuple[PolicyEntry, ...]:
+        """Give the entries for a sender, most specific first: person, groups, domain, default."""
+        ...
+
+    def own_domains(self) -> frozenset[str]:
+        """Give all mail domains of the organisation, lower case, in A-labels."""
+        ...
