@@ -1,0 +1,65 @@
+"""Name constraints on mail addresses, for both kinds of addresses a certificate can hold.
+
+The path validator knows constraints on rfc822Name only. An authority that is held to one domain must not
+get around that by an SmtpUTF8Mailbox (RFC 9598 6), so the addresses are checked here once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cryptography import x509
+
+from mailsigil.pki.names import certificate_addresses
+
+
+def violated_constraint(leaf: x509.Certificate, issuers: Iterable[x509.Certificate]) -> str:
+    """Tell which address an issuer above the leaf was not allowed to certify; empty when there is none.
+
+    ``issuers`` are all authorities of the path, the anchor included.
+    """
+    addresses = certificate_addresses(leaf)
+    if not addresses:
+        return ""
+    for issuer in issuers:
+        try:
+            constraints = issuer.extensions.get_extension_for_class(x509.NameConstraints).value
+        except x509.ExtensionNotFound:
+            continue
+        permitted = _mail_bases(constraints.permitted_subtrees)
+        excluded = _mail_bases(constraints.excluded_subtrees)
+        for address in addresses:
+            # RFC 5280 4.2.1.10: one permitted subtree is enough, one excluded is too many.
+            if permitted and not any(_within(address, base, exact=True) for base in permitted):
+                return f"{address} lies outside of what {_name(issuer)} may certify"
+            if any(_within(address, base, exact=False) for base in excluded):
+                return f"{address} is excluded from what {_name(issuer)} may certify"
+    return ""
+
+
+def _mail_bases(subtrees: Iterable[x509.GeneralName] | None) -> list[str]:
+    return [name.value for name in subtrees or () if isinstance(name, x509.RFC822Name)]
+
+
+def _within(address: str, base: str, *, exact: bool) -> bool:
+    """Tell whether an address lies in a subtree: ``user@host``, ``host`` or ``.domain``.
+
+    With ``exact`` local parts are compared octet by octet, otherwise whatever their case.
+    """
+    local, _, domain = address.rpartition("@")
+    base_local, at, base_domain = base.rpartition("@")
+    base_domain = base_domain.lower().rstrip(".")
+    if at:
+        same = local == base_local if exact else local.casefold() == base_local.casefold()
+        return same and domain == base_domain
+    if base_domain.startswith("."):
+        return domain.endswith(base_domain) and domain != base_domain
+    if not base_domain:
+        # An empty base matches every address; harmless where it permits nothing more than others do.
+        return True
+    return domain == base_domain
+
+
+def _name(certificate: x509.Certificate) -> str:
+    text: str = certificate.subject.rfc4514_string()
+    return text[:120]
