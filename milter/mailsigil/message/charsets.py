@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 # A fixed table: asking Python for every name a stranger writes would fill its cache of failed
-# look-ups without end, and would open codecs of quadratic cost (punycode, idna).
+# look-ups without end, and would open codecs of quadratic cost (punycode, idna). Left out as well: what
+# clients read in two ways (UTF-16 without byte order) or mostly do not know (HZ, ISO-2022-KR).
 _CODECS = {
     "": "utf-8",
     "us-ascii": "ascii",
@@ -13,10 +14,8 @@ _CODECS = {
     "utf8": "utf-8",
     "utf-7": "utf-7",
     "unicode-1-1-utf-7": "utf-7",
-    "utf-16": "utf-16",
     "utf-16le": "utf-16-le",
     "utf-16be": "utf-16-be",
-    "utf-32": "utf-32",
     "latin1": "cp1252",
     "latin-1": "cp1252",
     # What is labelled ISO-8859-1 is read as windows-1252 by browsers and mail clients alike.
@@ -31,7 +30,6 @@ _CODECS = {
     "gbk": "gb18030",
     "cp936": "gb18030",
     "gb18030": "gb18030",
-    "hz-gb-2312": "hz",
     "big5": "cp950",
     "big5-hkscs": "big5hkscs",
     "iso-2022-jp": "iso-2022-jp-ext",
@@ -44,7 +42,6 @@ _CODECS = {
     "euc-kr": "cp949",
     "ks_c_5601-1987": "cp949",
     "cp949": "cp949",
-    "iso-2022-kr": "iso-2022-kr",
     "macintosh": "mac-roman",
     "ibm437": "cp437",
     "ibm850": "cp850",
