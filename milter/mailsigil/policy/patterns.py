@@ -31,7 +31,6 @@ _DOMAIN: Final = re.compile(
     r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*"
 )
 _UNFIT_ASCII: Final = re.compile(r"[\x00-\x20\x7f@<>\"\\,;]")
-_ASCII_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 class PatternError(ValueError):
@@ -94,11 +93,17 @@ def normal_key(address: str) -> str:
     """Give the form in which addresses are compared, or an empty text for what is no plain address.
 
     Letters are folded in front of the @ as well: RFC 5321 2.4 lets a host tell them apart, but no host lets
-    two people have names that differ in nothing else. Only ASCII letters are: Unicode would fold the Kelvin
-    sign to the letter k, and so make one mailbox of two.
+    two people have names that differ in nothing else.
     """
-    key = address.translate(_ASCII_LOWER)
+    key = _fold(address)
     return key if _split(key) is not None else ""
+
+
+def _fold(text: str) -> str:
+    if text.isascii():
+        return text.lower()
+    # Unicode folds the Kelvin sign to the letter k, and so would make one mailbox of two.
+    return "".join(low if (low := sign.lower()).isascii() == sign.isascii() else sign for sign in text)
 
 
 def _split(key: str) -> tuple[str, str] | None:
@@ -111,7 +116,7 @@ def _split(key: str) -> tuple[str, str] | None:
 
 
 def _unfit(local: str) -> bool:
-    """Tell whether a local part holds what a mailbox name never needs: spaces, controls, invisible letters."""
+    """Tell whether a local part holds what no mailbox name needs: spaces, controls, invisible letters."""
     if _UNFIT_ASCII.search(local):
         return True
     return not local.isascii() and any(unicodedata.category(letter)[0] in "CZ" for letter in local)
@@ -126,7 +131,7 @@ def _pattern_local(text: str, local: str) -> str | None:
         )
     if _unfit(local) or len(local.encode("utf-8", "replace")) > MAX_LOCAL:
         raise PatternError(f'"{text}" is no address pattern: in front of the @ stands a name or "*"')
-    return local.translate(_ASCII_LOWER)
+    return _fold(local)
 
 
 def _pattern_domain(text: str, domain: str) -> str:
@@ -135,7 +140,7 @@ def _pattern_domain(text: str, domain: str) -> str:
             domain = idna.encode(domain, uts46=True).decode("ascii")
         except (idna.IDNAError, UnicodeError) as error:
             raise PatternError(f'"{text}" is no address pattern: {error}') from error
-    domain = domain.translate(_ASCII_LOWER)
+    domain = _fold(domain)
     if "*" in domain:
         raise PatternError(f'"{text}" is no address pattern: in a domain "*" may stand only as "*." in front')
     if len(domain) > MAX_DOMAIN or not _DOMAIN.fullmatch(domain):

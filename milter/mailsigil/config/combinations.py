@@ -1,0 +1,108 @@
+"""Settings that are right one by one and impossible together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_network
+from typing import Final
+
+from mailsigil.config.locate import KeyPath
+from mailsigil.config.settings import Settings, TrustSettings
+from mailsigil.config.sockets import SocketFamily
+
+BR_ARC: Final = "2.23.140.1.5."
+"""Policies of the CA/Browser Forum's S/MIME Baseline Requirements."""
+
+Mistake = tuple[KeyPath, str]
+
+
+def impossible(settings: Settings) -> Iterator[Mistake]:
+    """Give place and sentence of everything that cannot be meant."""
+    yield from _sockets(settings)
+    yield from _directions(settings)
+    yield from _users(settings)
+    for number, trust in enumerate(settings.trust):
+        yield from _one_trust(trust, ("trust", number))
+    yield from _trust_names(settings)
+    yield from _trust_files(settings)
+
+
+def _sockets(settings: Settings) -> Iterator[Mistake]:
+    address = settings.milter.address
+    if address.family is SocketFamily.UNIX:
+        if address.path == settings.keyd.socket:
+            yield (
+                ("keyd", "socket"),
+                f'"socket" in [keyd] and in [milter] are both "{address.path}"; give each its own',
+            )
+        return
+    for key in ("socket_mode", "socket_group"):
+        if key in settings.milter.model_fields_set:
+            yield (
+                ("milter", key),
+                f'"{key}" in [milter] is for a unix socket, and "socket" is "{settings.milter.socket}";'
+                " remove one of the two",
+            )
+
+
+def _directions(settings: Settings) -> Iterator[Mistake]:
+    for number, name in enumerate(settings.inbound.daemons):
+        if name in settings.outbound.daemons:
+            yield (
+                ("inbound", "daemons", number),
+                f'"{name}" is in "daemons" of [inbound] and of [outbound]; a listener is one of the two',
+            )
+    for number, text in enumerate(settings.outbound.trusted_networks):
+        if ip_network(text).prefixlen == 0:
+            yield (
+                ("outbound", "trusted_networks", number),
+                f'"{text}" in [outbound] is the whole Internet, so nothing would be inbound;'
+                " list your own networks",
+            )
+
+
+def _users(settings: Settings) -> Iterator[Mistake]:
+    user = settings.milter.user
+    if user and user not in settings.keyd.allowed_users:
+        yield (
+            ("keyd", "allowed_users"),
+            f'the milter runs as "{user}", which "allowed_users" in [keyd] does not list;'
+            " it would get no signature",
+        )
+
+
+def _one_trust(trust: TrustSettings, path: KeyPath) -> Iterator[Mistake]:
+    for key in ("oids", "asserts"):
+        if trust.level and getattr(trust, key):
+            yield (
+                (*path, "level"),
+                f'"level" and "{key}" of [[trust]] "{trust.name}" exclude each other: either all its'
+                " certificates have one level, or their policies decide",
+            )
+    for oid in trust.oids:
+        if oid.startswith(BR_ARC):
+            yield (
+                (*path, "oids", oid),
+                f'"{oid}" in "oids" of [[trust]] "{trust.name}" belongs to the CA/Browser Forum;'
+                ' for a public authority write asserts = ["br"]',
+            )
+
+
+def _trust_names(settings: Settings) -> Iterator[Mistake]:
+    first: dict[str, int] = {}
+    for number, trust in enumerate(settings.trust):
+        if first.setdefault(trust.name, number) != number:
+            yield ("trust", number, "name"), f'a [[trust]] of the name "{trust.name}" stands above already'
+
+
+def _trust_files(settings: Settings) -> Iterator[Mistake]:
+    first: dict[str, str] = {}
+    for number, trust in enumerate(settings.trust):
+        for index, file in enumerate(trust.files):
+            if file in first:
+                yield (
+                    ("trust", number, "files", index),
+                    f'"{file}" is listed by [[trust]] "{first[file]}" already; only one entry can say what it'
+                    " asserts",
+                )
+            first.setdefault(file, trust.name)

@@ -1,0 +1,90 @@
+"""Read one TOML file into one model, and collect everything that is wrong with it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from mailsigil.config.errors import ConfigError, Finding
+from mailsigil.config.locate import KeyPath, locate
+from mailsigil.config.sentences import model_sentence, syntax_sentence
+
+MAX_FILE: Final = 64 * 1024 * 1024
+"""Octets. A policy file with 100,000 people has about 15 million."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Document(Generic[M]):
+    """A file that fits its model, and where its keys stand."""
+
+    path: Path
+    value: M
+    lines: dict[KeyPath, int]
+
+    def line(self, path: KeyPath) -> int:
+        """The line of a key; where the file leaves it out, the line of what it would stand in, or 0."""
+        return _line(self.lines, path)
+
+    def refuse(self, mistakes: Iterable[tuple[KeyPath, str]]) -> None:
+        """Raise ``ConfigError`` where there is any mistake; each is a place and a sentence."""
+        findings = [Finding(str(self.path), self.line(path), sentence) for path, sentence in mistakes]
+        if findings:
+            raise ConfigError(*findings)
+
+
+def load_document(path: Path, model: type[M]) -> Document[M]:
+    """Read a TOML file; raises ``ConfigError`` with all findings at once."""
+    text = _read(path)
+    data = _parse(path, text)
+    lines = locate(text)
+    try:
+        value = model.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(
+            *(
+                Finding(str(path), _line(lines, one["loc"]), model_sentence(one, model))
+                for one in error.errors()
+            )
+        ) from None
+    return Document(path, value, lines)
+
+
+def _line(lines: dict[KeyPath, int], path: KeyPath) -> int:
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path, 0)
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except OSError as error:
+        sentence = f"cannot be read: {error.strerror}; correct the path or the file's rights"
+        raise ConfigError(Finding(str(path), 0, sentence)) from error
+    if len(data) > MAX_FILE:
+        raise ConfigError(Finding(str(path), 0, f"is larger than {MAX_FILE} octets"))
+    try:
+        # Windows editors put a byte order mark in front, which TOML does not know.
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(Finding(str(path), line, "is not UTF-8; save the file as UTF-8")) from error
+
+
+def _parse(path: Path, text: str) -> dict[str, object]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line, sentence = syntax_sentence(str(error))
+        line = line or text.rstrip().count("\n") + 1
+        raise ConfigError(Finding(str(path), line, sentence)) from error
+    except RecursionError as error:
+        raise ConfigError(Finding(str(path), 0, "lists or tables stand too deep in one another")) from error

@@ -1,0 +1,240 @@
+"""All settings of ``/etc/mailsigil/mailsigil.toml``, each with the words that document it.
+
+The commented example file is written from these words (``config/example.py``).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mailsigil.config.fields import (
+    AbsolutePath,
+    FileMode,
+    HostName,
+    IpAddress,
+    List,
+    Network,
+    Oid,
+    OptionalPath,
+    OptionalUser,
+    Socket,
+    TrustDomain,
+    UserName,
+)
+from mailsigil.config.sockets import SocketAddress, parse_socket
+
+DEFAULT_PATH: Final = "/etc/mailsigil/mailsigil.toml"
+
+LevelName = Literal["V1", "V2", "V3", "V4"]
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, strict in types, closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class MilterSettings(Section):
+    """The milter: where Postfix finds it, and its worker processes."""
+
+    socket: Socket = Field(
+        default="unix:/run/mailsigil/milter.sock",
+        description='Where the milter listens: "unix:PATH", or "inet:ADDRESS:PORT" for another machine.'
+        " The unix socket is several times as fast.",
+    )
+    socket_mode: FileMode = Field(default="0660", description="Access rights of a unix socket.")
+    socket_group: OptionalUser = Field(
+        default="",
+        description='Group of a unix socket; on Debian "postfix" lets Postfix in. Empty: the own group.',
+    )
+    user: OptionalUser = Field(
+        default="",
+        description="User that the milter becomes when it is started as root. Empty: stay as started.",
+    )
+    workers: int = Field(default=0, ge=0, le=256, description="Worker processes; 0 means one for each core.")
+    recycle_after: int = Field(
+        default=20000, ge=1, description="Connections after which a worker makes room for a fresh one."
+    )
+    drain_seconds: float = Field(
+        default=30.0, ge=0, le=3600, description="Seconds that open SMTP sessions get when the milter stops."
+    )
+
+    @property
+    def address(self) -> SocketAddress:
+        """``socket`` in its parts."""
+        return parse_socket(self.socket)
+
+
+class InboundSettings(Section):
+    """Mail that comes in: it is verified, and carries headers that say who sent it."""
+
+    authserv_id: HostName = Field(
+        default="",
+        validate_default=True,
+        description="Name of this host in Authentication-Results; forged fields of this name are removed."
+        " Empty: the host name of the machine.",
+    )
+    daemons: List[str] = Field(
+        default=(),
+        description="Names of Postfix listeners (milter_macro_daemon_name) whose mail is inbound, whatever"
+        " else is true of it.",
+    )
+
+
+class OutboundSettings(Section):
+    """Mail that goes out: of users who logged in, and of the clients and listeners listed here."""
+
+    trusted_networks: List[Network] = Field(
+        default=("127.0.0.0/8", "::1/128"),
+        description="Networks whose mail is our own without a login. Who may be signed for is another"
+        " question: see [[client]] in the policy file.",
+    )
+    daemons: List[str] = Field(
+        default=(), description="Names of Postfix listeners (milter_macro_daemon_name) that take submissions."
+    )
+
+    @cached_property
+    def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """``trusted_networks``, parsed."""
+        return tuple(ip_network(text) for text in self.trusted_networks)
+
+
+class PolicySettings(Section):
+    """Whose mail is signed, and how: the policy file."""
+
+    file: AbsolutePath = Field(default="/etc/mailsigil/policy.toml", description="The policy file.")
+
+
+class KeydSettings(Section):
+    """The key agent: it alone holds private keys, and never reads mail."""
+
+    socket: AbsolutePath = Field(default="/run/mailsigil/keyd.sock", description="Path of its unix socket.")
+    folder: AbsolutePath = Field(
+        default="/etc/mailsigil/keys",
+        description="Folder with certificates and keys: PEM, or PKCS#12 (.p12, .pfx).",
+    )
+    user: OptionalUser = Field(
+        default="",
+        description="User that the key agent becomes when it is started as root. Give it one of its own."
+        " Empty: stay as started.",
+    )
+    allowed_users: List[UserName] = Field(
+        default=("mailsigil",), min_length=1, description="Users who may ask for signatures: the milter's."
+    )
+    processes: int = Field(default=1, ge=1, le=64, description="Processes that sign.")
+    timeout: float = Field(
+        default=5.0,
+        gt=0,
+        le=300,
+        description="Seconds that the milter waits for an answer; then mail is deferred.",
+    )
+
+
+class TrustSettings(Section):
+    """Whom to believe: certification authorities, and what each may say about a sender.
+
+    There may be several. An authority that asserts no level can still show that a mailbox is genuine: V1.
+    """
+
+    name: str = Field(min_length=1, max_length=100, description="A name for logs and messages.")
+    files: List[AbsolutePath] = Field(
+        min_length=1, description="Certificates of the authorities, PEM (any number in a file) or DER."
+    )
+    asserts: List[Literal["mailsigil", "br"]] = Field(
+        default=(),
+        description='Families of policies that decide the level: "br" for public authorities (CA/Browser'
+        ' Forum), "mailsigil" for the embedded one.',
+    )
+    level: Literal["", "V1", "V2", "V3", "V4"] = Field(
+        default="", description="One level for all certificates of these authorities, in place of policies."
+    )
+    oids: dict[Oid, LevelName] = Field(
+        default={}, description="Policies of a private authority, and the level that each stands for."
+    )
+    domains: List[TrustDomain] = Field(
+        default=(),
+        description="Mail domains that these authorities may vouch for; empty for all."
+        ' "*.bank.example" means the domains below it.',
+    )
+
+
+class DkimSettings(Section):
+    """DKIM signatures of incoming mail: they are verified and reported."""
+
+    max_bytes: int = Field(
+        default=10_485_760,
+        ge=1,
+        description="Octets; DKIM of larger mail is not checked and reported as neutral.",
+    )
+    max_signatures: int = Field(
+        default=5, ge=1, le=100, description="Signatures of one mail that are checked."
+    )
+
+
+class DnsSettings(Section):
+    """Where DKIM keys are looked up."""
+
+    servers: List[IpAddress] = Field(
+        default=(), description="Addresses of resolvers; empty: those of the system."
+    )
+    port: int = Field(default=53, ge=1, le=65535, description="Port of these resolvers.")
+    timeout: float = Field(default=5.0, gt=0, le=60, description="Seconds for one look-up.")
+
+
+class LimitSettings(Section):
+    """Bounds on what is read. Mail beyond them gets a clear verdict or reply, never a crash."""
+
+    message_bytes: int = Field(
+        default=0, ge=0, description="Largest message in octets; 0 leaves it to Postfix (message_size_limit)."
+    )
+    header_fields: int = Field(default=1000, ge=10, le=100_000, description="Header fields of a message.")
+    header_bytes: int = Field(
+        default=262_144, ge=1000, le=67_108_864, description="Octets of all header fields of a message."
+    )
+    mime_depth: int = Field(default=20, ge=2, le=100, description="MIME parts inside one another.")
+    mime_parts: int = Field(default=1000, ge=2, le=100_000, description="MIME parts of a message.")
+    cms_bytes: int = Field(
+        default=1_048_576,
+        ge=10_000,
+        le=67_108_864,
+        description="Octets of a signature without the signed content.",
+    )
+    certificates: int = Field(default=30, ge=1, le=1000, description="Certificates in a signature.")
+    signers: int = Field(default=10, ge=1, le=100, description="Signers of a signature.")
+    memory_bytes: int = Field(
+        default=262_144,
+        ge=0,
+        le=1_073_741_824,
+        description="Octets of a message kept in memory; the rest is on disk.",
+    )
+    spool_directory: OptionalPath = Field(
+        default="", description="Folder for what is on disk; the files have no names. Empty: the system's."
+    )
+
+
+class LogSettings(Section):
+    """What is written down."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="How much; info is one line a message."
+    )
+    destination: Literal["stderr", "journal"] = Field(default="stderr", description="Where to.")
+
+
+class Settings(Section):
+    """All sections."""
+
+    milter: MilterSettings = MilterSettings()
+    inbound: InboundSettings = InboundSettings()
+    outbound: OutboundSettings = OutboundSettings()
+    policy: PolicySettings = PolicySettings()
+    keyd: KeydSettings = KeydSettings()
+    trust: List[TrustSettings] = ()
+    dkim: DkimSettings = DkimSettings()
+    dns: DnsSettings = DnsSettings()
+    limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
