@@ -1,0 +1,123 @@
+"""The embedded directory: one TOML file says who is who and which policy applies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
+
+from mailsigil.config.document import Document, load_document
+from mailsigil.directory.api import Person
+from mailsigil.directory.duplicates import duplicates, fold_login
+from mailsigil.directory.policy_file import PersonKeys, PolicyFile, PolicyKeys
+from mailsigil.policy.model import PolicyEntry
+
+MAX_LOGIN = 1024
+"""Letters of a login name that are looked at; no directory has longer ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ClientRule:
+    networks: tuple[IPv4Network | IPv6Network, ...]
+    may_send_as: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileDirectory:
+    """Answers from a policy file that was read once. Immutable: a reload makes a new one."""
+
+    people_by_login: Mapping[str, Person]
+    people_by_address: Mapping[str, Person]
+    person_entries: Mapping[str, PolicyEntry]
+    """By main address."""
+    domain_entries: Mapping[str, PolicyEntry]
+    default_entry: PolicyEntry
+    client_rules: tuple[_ClientRule, ...]
+    domains: frozenset[str]
+
+    @classmethod
+    def load(cls, path: Path | str) -> FileDirectory:
+        """Read a policy file; raises ``ConfigError`` with every finding at once."""
+        document = load_document(Path(path), PolicyFile)
+        document.refuse(duplicates(document))
+        file = document.value
+        people = [_person(keys) for keys in file.person]
+        return cls(
+            people_by_login={fold_login(login): person for person in people for login in person.logins},
+            people_by_address={address: person for person in people for address in person.addresses},
+            person_entries={
+                keys.address: _entry(document, keys, ("person", number), keys.address)
+                for number, keys in enumerate(file.person)
+            },
+            domain_entries={
+                keys.name: _entry(document, keys, ("domain", number), keys.name)
+                for number, keys in enumerate(file.domain)
+            },
+            default_entry=_entry(document, file.default, ("default",), ""),
+            client_rules=tuple(
+                _ClientRule(tuple(ip_network(text) for text in client.networks), client.may_send_as)
+                for client in file.client
+            ),
+            domains=frozenset(keys.name for keys in file.domain)
+            | {address.rpartition("@")[2] for person in people for address in person.addresses},
+        )
+
+    def person_by_login(self, login: str) -> Person | None:
+        """Give the person who logs in by this name; letter case does not count."""
+        return self.people_by_login.get(fold_login(login)) if len(login) <= MAX_LOGIN else None
+
+    def person_by_address(self, key: str) -> Person | None:
+        """Give the person who owns this address, as main address or alias."""
+        return self.people_by_address.get(key)
+
+    def client_may_send_as(self, ip: str) -> tuple[str, ...]:
+        """Give the patterns of all rules whose networks hold this IP address."""
+        try:
+            address: IPv4Address | IPv6Address = ip_address(ip)
+        except ValueError:
+            return ()
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            # A listener for both families shows IPv4 clients as ::ffff:192.0.2.1.
+            address = address.ipv4_mapped
+        return tuple(
+            pattern
+            for rule in self.client_rules
+            if any(address in network for network in rule.networks)
+            for pattern in rule.may_send_as
+        )
+
+    def policies(self, address_key: str) -> tuple[PolicyEntry, ...]:
+        """Give the entries of the address's person, of its domain, and for everyone."""
+        person = self.people_by_address.get(address_key)
+        own = self.person_entries[person.addresses[0]] if person else None
+        domain = self.domain_entries.get(address_key.rpartition("@")[2])
+        return tuple(entry for entry in (own, domain, self.default_entry) if entry is not None)
+
+    def own_domains(self) -> frozenset[str]:
+        """Give the listed domains and those of all listed addresses."""
+        return self.domains
+
+
+def _person(keys: PersonKeys) -> Person:
+    return Person(
+        name=keys.name,
+        addresses=(keys.address, *keys.aliases),
+        logins=keys.logins or (keys.address,),
+        may_send_as=keys.may_send_as,
+    )
+
+
+def _entry(
+    document: Document[PolicyFile], keys: PolicyKeys, place: tuple[str | int, ...], name: str
+) -> PolicyEntry:
+    line = document.line(place)
+    where = f"{document.path.name}:{line}" if line else document.path.name
+    return PolicyEntry(
+        source=f"{where} {place[0]} {name}".rstrip(),
+        signing=keys.signing,
+        form=keys.form,
+        unauthorised=keys.unauthorised,
+        misordered_dkim=keys.misordered_dkim,
+        exempt_recipients=keys.exempt_recipients,
+    )
