@@ -1,0 +1,156 @@
+"""One SignerInfo (RFC 5652 5.3) as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from mailsigil.cms import der, oids
+from mailsigil.cms.algorithms import Family
+from mailsigil.cms.attributes import CertificateHash, SignedAttributes, parse_attributes
+from mailsigil.cms.ber import CmsSyntaxError, Cursor
+from mailsigil.cms.values import AlgorithmIdentifier, read_algorithm, read_integer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerIdentifier:
+    """Which certificate made the signature: issuer and serial number, or a subject key identifier."""
+
+    issuer: bytes = b""
+    """DER Name of the issuer; b"" when the signer is named by its key."""
+    serial: int = 0
+    subject_key_id: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignatureAlgorithm:
+    """The signatureAlgorithm field, understood."""
+
+    identifier: AlgorithmIdentifier
+    family: Family | None
+    """None for an algorithm that we do not know."""
+    digest: str
+    """The digest that it fixes; "" when it leaves that to digestAlgorithm."""
+    salt_length: int | None = None
+    """RSASSA-PSS: length of the salt in octets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerInfo:
+    """One signer, with everything that a verdict about it needs."""
+
+    sid: SignerIdentifier
+    digest_identifier: AlgorithmIdentifier
+    signature_algorithm: SignatureAlgorithm
+    signature: bytes
+    attributes: SignedAttributes | None
+    """None when the signature stands directly over the content."""
+
+    @property
+    def digest_algorithm(self) -> str:
+        """Name of the digest as `hashlib` spells it; "" for one that we do not know."""
+        return "" if self.digest_identifier.parameters else oids.DIGESTS.get(self.digest_identifier.oid, "")
+
+    @property
+    def signed_attributes(self) -> bytes | None:
+        """The SET OF signed attributes as it was sent (tag 0x31), None when there are none."""
+        return None if self.attributes is None else self.attributes.as_sent
+
+    @property
+    def message_digest(self) -> bytes:
+        """The messageDigest attribute; b"" without one."""
+        return b"" if self.attributes is None else self.attributes.message_digest
+
+    @property
+    def content_type(self) -> str:
+        """The contentType attribute in dotted form; "" without one."""
+        return "" if self.attributes is None else self.attributes.content_type
+
+    @property
+    def signing_time(self) -> datetime | None:
+        """When the signer says it signed, in UTC (RFC 5652 11.3). Nobody vouches for it."""
+        return None if self.attributes is None else self.attributes.signing_time
+
+    @property
+    def certificate_hashes(self) -> tuple[CertificateHash, ...]:
+        """What the signer says about its certificate (RFC 5035); at most one of each version."""
+        return () if self.attributes is None else self.attributes.certificate_hashes
+
+
+def parse_signer(cursor: Cursor, *, attribute_limit: int) -> SignerInfo:
+    """Reads the next SignerInfo. Raises CmsSyntaxError and CmsLimitError."""
+    with cursor.inside(der.SEQUENCE):
+        read_integer(cursor)  # the version repeats what the choice of sid says
+        sid = _read_sid(cursor)
+        digest = read_algorithm(cursor)
+        attributes = None
+        if cursor.tag() == der.context(0):
+            attributes = parse_attributes(cursor.raw(), limit=attribute_limit)
+        signature_algorithm = _read_signature_algorithm(cursor)
+        signature = cursor.value(der.OCTET_STRING)
+        if cursor.tag() == der.context(1):
+            cursor.raw()  # unsigned attributes say nothing that the signature covers
+    return SignerInfo(
+        sid=sid,
+        digest_identifier=digest,
+        signature_algorithm=signature_algorithm,
+        signature=signature,
+        attributes=attributes,
+    )
+
+
+def _read_sid(cursor: Cursor) -> SignerIdentifier:
+    by_key = der.context(0, constructed=False)
+    if cursor.tag() == by_key:
+        return SignerIdentifier(subject_key_id=cursor.value(by_key))
+    with cursor.inside(der.SEQUENCE):
+        issuer = cursor.raw(der.SEQUENCE)
+        serial = read_integer(cursor)
+    return SignerIdentifier(issuer=issuer, serial=serial)
+
+
+def _read_signature_algorithm(cursor: Cursor) -> SignatureAlgorithm:
+    identifier = read_algorithm(cursor)
+    if identifier.oid == oids.RSASSA_PSS:
+        return _read_pss(identifier)
+    family, digest = oids.SIGNATURES.get(identifier.oid, (None, ""))
+    if identifier.parameters:
+        # RFC 5754 3, RFC 8419 2.1: none of the algorithms we know has parameters other than NULL
+        family = None
+    return SignatureAlgorithm(identifier=identifier, family=family, digest=digest)
+
+
+def _read_pss(identifier: AlgorithmIdentifier) -> SignatureAlgorithm:
+    """RSASSA-PSS-params with their defaults (RFC 4055 3.1)."""
+    digest, mask_digest, salt_length, trailer = "sha1", "sha1", 20, 1
+    cursor = Cursor.over(identifier.parameters or der.sequence())
+    with cursor.inside(der.SEQUENCE):
+        if cursor.tag() == der.context(0):
+            with cursor.inside(der.context(0)):
+                digest = oids.DIGESTS.get(read_algorithm(cursor).oid, "")
+        if cursor.tag() == der.context(1):
+            with cursor.inside(der.context(1)):
+                mask_digest = _read_mgf(cursor)
+        if cursor.tag() == der.context(2):
+            with cursor.inside(der.context(2)):
+                salt_length = read_integer(cursor)
+        if cursor.tag() == der.context(3):
+            with cursor.inside(der.context(3)):
+                trailer = read_integer(cursor)
+    if not 0 <= salt_length <= 2048:
+        raise CmsSyntaxError("bad-salt-length", "the salt length of a PSS signature cannot be true")
+    # RFC 4055 3.1: trailerField is 1; the mask's hash is required to be the signature's own
+    known = trailer == 1 and digest == mask_digest != ""
+    return SignatureAlgorithm(
+        identifier=identifier,
+        family=Family.RSA_PSS if known else None,
+        digest=digest,
+        salt_length=salt_length,
+    )
+
+
+def _read_mgf(cursor: Cursor) -> str:
+    mask = read_algorithm(cursor)
+    if mask.oid != oids.MGF1 or not mask.parameters:
+        return ""
+    return oids.DIGESTS.get(read_algorithm(Cursor.over(mask.parameters)).oid, "")
