@@ -1,0 +1,140 @@
+"""``mailsigil ca``: the embedded certification authority."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from mailsigil.cli.misuse import Misuse
+from mailsigil.keys.authority import Authority, AuthorityError
+from mailsigil.keys.profile import KeyKind, RequestError, Subject
+from mailsigil.pki.level import Level
+
+_KEYS = click.Choice([kind.value for kind in KeyKind])
+_directory = click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder of the authority.",
+)
+
+
+@click.group()
+def command() -> None:
+    """The embedded certification authority.
+
+    A root and an issuing authority in one folder, for small organisations and for trying things out.
+    Begin with `init`, then `issue` a certificate to every sender. Receivers trust DIR/root.pem.
+    """
+
+
+@command.command()
+@_directory
+@click.option("--organisation", required=True, help="Organisation the authority belongs to.")
+@click.option("--name", default="", help='Name readers see as the issuer [default: "ORGANISATION Mail CA"].')
+@click.option("--key", type=_KEYS, default="p256", show_default=True, help="Kind of the two keys.")
+@click.option("--years", default=20, show_default=True, help="Life of the root; the issuer has half of it.")
+def init(directory: Path, organisation: str, name: str, key: str, years: int) -> None:
+    """Set up a new authority.
+
+    Makes root.pem, root.key, issuing.pem and issuing.key in DIR, and never overwrites one.
+    """
+    try:
+        authority = Authority.init(
+            directory,
+            organisation=organisation,
+            name=name,
+            key=KeyKind(key),
+            years=years,
+            now=datetime.now(UTC),
+        )
+    except (AuthorityError, RequestError) as error:
+        raise Misuse(str(error)) from error
+    click.echo(f"Created {authority.issuing.subject.rfc4514_string()} in {directory}.")
+    click.echo(f"Receivers trust {directory / 'root.pem'}; keep {directory / 'root.key'} safe.")
+
+
+@command.command()
+@_directory
+@click.option("--level", type=click.Choice([level.value for level in Level]), required=True)
+@click.option("--address", required=True, help="The sender's mail address.")
+@click.option("--name", default="", help="The person's full name; the last word is the surname.")
+@click.option("--given-name", default="", help="The given name, where --name would be split wrongly.")
+@click.option("--surname", default="", help="The surname, together with --given-name.")
+@click.option("--organisation", default="", help="The organisation, for V3 and V4.")
+@click.option("--title", default="", help="The person's title or function, for V2 and V4.")
+@click.option("--key", type=_KEYS, default="p256", show_default=True, help="Kind of the new key.")
+@click.option("--days", default=365, show_default=True, help="Life of the certificate.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Key folder that gets the file [default: DIR/keys].",
+)
+@click.option("--replace", is_flag=True, help="Put a new key in the place of one that exists.")
+def issue(
+    directory: Path,
+    level: str,
+    address: str,
+    name: str,
+    given_name: str,
+    surname: str,
+    organisation: str,
+    title: str,
+    key: str,
+    days: int,
+    out: Path | None,
+    replace: bool,
+) -> None:
+    """Issue a certificate with a new key.
+
+    One PEM file with key, certificate and issuing authority goes into the key folder, named after the
+    address. V1 takes an address only, V2 also a person, V3 an organisation, V4 both.
+    """
+    given_name, surname = _person(name, given_name, surname)
+    try:
+        subject = Subject(
+            level=Level(level),
+            address=address,
+            given_name=given_name,
+            surname=surname,
+            organisation=organisation,
+            title=title,
+        )
+        issued = Authority.load(directory).issue(
+            subject,
+            out=out or directory / "keys",
+            key=KeyKind(key),
+            days=days,
+            replace=replace,
+            now=datetime.now(UTC),
+        )
+    except (AuthorityError, RequestError) as error:
+        raise Misuse(str(error)) from error
+    click.echo(str(issued.path))
+
+
+@command.command()
+@_directory
+@click.option("--days", default=7, show_default=True, help="Days until the next list is due.")
+def crl(directory: Path, days: int) -> None:
+    """Write fresh revocation lists, DIR/issuing.crl and DIR/root.crl (DER)."""
+    try:
+        paths = Authority.load(directory).write_crls(now=datetime.now(UTC), days=days)
+    except AuthorityError as error:
+        raise Misuse(str(error)) from error
+    for path in paths:
+        click.echo(str(path))
+
+
+def _person(name: str, given_name: str, surname: str) -> tuple[str, str]:
+    if not name:
+        return given_name, surname
+    if given_name or surname:
+        raise Misuse("give either --name, or --given-name and --surname")
+    given, _, last = name.strip().rpartition(" ")
+    if not given:
+        raise Misuse(f"{name!r} is one word; give --given-name and --surname")
+    return given.rstrip(), last
