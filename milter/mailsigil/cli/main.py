@@ -1,0 +1,64 @@
+"""The ``mailsigil`` command: finds the file of a command and runs it.
+
+Each command lives in the file of its name and is imported only when it is asked for, so that
+``mailsigil --help`` and the small commands start fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NoReturn
+
+import click
+
+COMMANDS = {
+    "run": "Start milter and key agent together, for one machine and for trying it out.",
+    "milter": "Start the milter alone.",
+    "keyd": "Start the key agent alone.",
+    "sign": "Send one message the outbound way, to standard output.",
+    "annotate": "Send one message the inbound way, to standard output.",
+    "verify": "Tell who signed a message: the verdict alone.",
+    "inspect": "Show a certificate's identity level, names and addresses.",
+    "explain": "Show which policy applies to a sender, and why.",
+    "check": "Check configuration and surroundings, with a mend for every finding.",
+    "ca": "The embedded certification authority.",
+    "demo": "A throwaway organisation on a private Postfix: sign, send, verify, show.",
+}
+"""Every command with its line in the overview."""
+
+
+class _Commands(click.Group):
+    """Looks a command up in the file of its name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"mailsigil.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mailsigil")
+def command() -> None:
+    """mailsigil tells people who really sent a mail.
+
+    Exit status: 0 done or passed, 1 a negative verdict, 2 wrong use or configuration.
+    """
+
+
+def main() -> NoReturn:
+    """Entry point of the console script."""
+    try:
+        command(prog_name="mailsigil")
+    except BrokenPipeError:
+        sys.stderr.close()
+    sys.exit(0)

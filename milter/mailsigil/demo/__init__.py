@@ -1,0 +1,1 @@
+"""The demonstration: a throwaway organisation on a real private Postfix, and its launchers."""

@@ -1,0 +1,286 @@
+"""The way of one outbound message, top to bottom: from what Postfix gave us to a plan.
+
+Fail closed: a message whose policy is ``required`` leaves signed, is refused, or is deferred.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Protocol
+
+from mailsigil.cms.algorithms import Scheme
+from mailsigil.cms.build import SignatureBuilder
+from mailsigil.compose import clear_signed, opaque_signed
+from mailsigil.directory.api import Directory, DirectoryUnavailable, Person
+from mailsigil.dkim.chain import own_signatures
+from mailsigil.headers import strip_forged
+from mailsigil.keys.errors import KeyServiceError
+from mailsigil.keys.protocol import Credential
+from mailsigil.message.address import Address, AddressError
+from mailsigil.message.author import Author, AuthorFault, parse_author
+from mailsigil.message.fields import Field, named
+from mailsigil.message.mime import MimeLimitError, MimeLimits
+from mailsigil.message.protection import Protection, protection_of
+from mailsigil.message.seven_bit import Entity, Unsignable, to_seven_bit
+from mailsigil.message.spool import Spool
+from mailsigil.plan import DeleteField, Edit, Envelope, Event, Outcome, Plan
+from mailsigil.policy.authorise import Authorisation, authorise
+from mailsigil.policy.model import EffectivePolicy, Form, Misordered, SigningMode, Unauthorised
+from mailsigil.policy.patterns import matches_any
+from mailsigil.policy.resolve import resolve
+
+TIME_TOLERANCE = timedelta(minutes=55)
+"""Thunderbird calls a signature invalid when Date and signingTime are over an hour apart."""
+
+
+class Keys(Protocol):
+    """Signing with keys that this process never sees."""
+
+    def find(self, address: str) -> tuple[Credential, ...]:
+        """Gives what can sign for an address (key form), best first; raises KeyAgentUnavailable."""
+        ...
+
+    def sign(self, *, key_id: str, address: str, scheme: str, data: bytes) -> bytes:
+        """Signs ``data``; raises KeyAgentUnavailable or KeyAgentRefused."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundParts:
+    """What the outbound way is handed: directory, keys, clock, randomness, limits."""
+
+    directory: Directory
+    keys: Keys
+    now: Callable[[], datetime]
+    """The time, aware, in UTC."""
+    new_boundary: Callable[[], str]
+    """A fresh MIME boundary that nobody can guess."""
+    authserv_id: str
+    mime_limits: MimeLimits = MimeLimits()
+
+
+def outbound(
+    envelope: Envelope, fields: Sequence[Field], body: Spool, parts: OutboundParts
+) -> Plan:
+    """Decides what happens to one message on its way out."""
+    # 1. Nobody inside may lend himself an identity either: colleagues read this mail.
+    forged = strip_forged(fields, parts.authserv_id)
+
+    # 2. What is not ours to sign goes on as it is.
+    if not envelope.mail_from:
+        return _passed("bounce", forged)
+    protection = protection_of(fields, body)
+    if protection is not Protection.NONE:
+        return _passed(f"already-protected {protection.value}", forged)
+
+    try:
+        # 3. Whose mail is it, and what does policy say of it?
+        author = parse_author(fields)
+        sender = parts.directory.person_by_login(envelope.login) if envelope.login else None
+        if isinstance(author, AuthorFault):
+            return _author_fault(author, envelope, sender, forged, parts)
+        policy = resolve(parts.directory.policies(author.address.key))
+        if policy.signing.value is SigningMode.NEVER:
+            return _passed(f"policy never ({policy.signing.source})", forged)
+        if _all_exempt(envelope.recipients, policy):
+            return _passed(f"exempt recipients ({policy.exempt_recipients.source})", forged)
+
+        # 4. May this client send as this author at all?
+        authorisation = _authorisation(envelope, author, sender, parts.directory)
+        if not authorisation.granted:
+            return _unauthorised(authorisation.reason, policy, forged)
+    except DirectoryUnavailable as error:
+        # The policy is not known, so the message might be one that must be signed.
+        return _deferred(f"directory unavailable: {error}")
+
+    # 5. A DKIM signature of ours that is there already would break.
+    misordered = _misordered_dkim(fields, policy, parts.directory)
+    if isinstance(misordered, Plan):
+        return replace(misordered, edits=(*forged, *misordered.edits))
+
+    # 6. Sign.
+    try:
+        return _signed(fields, body, author, policy, parts, edits=(*forged, *misordered))
+    except (KeyServiceError, Unsignable, MimeLimitError, _CannotSign) as error:
+        return _cannot_sign(f"{type(error).__name__}: {error}", policy, forged)
+
+
+class _CannotSign(Exception):
+    """No credential fits the author."""
+
+
+def _signed(
+    fields: Sequence[Field],
+    body: Spool,
+    author: Author,
+    policy: EffectivePolicy,
+    parts: OutboundParts,
+    *,
+    edits: tuple[Edit, ...],
+) -> Plan:
+    address = author.address.key
+    credentials = parts.keys.find(address)
+    if not credentials:
+        raise _CannotSign(f"no certificate for {address}")
+    credential = credentials[0]
+    scheme = Scheme(credential.schemes[0])
+    builder = _builder(credential.certificate, credential.intermediates, scheme)
+
+    entity = to_seven_bit(fields, body, limits=parts.mime_limits)
+    attributes = builder.attributes(_digest(entity, scheme), _signing_time(fields, parts.now()))
+    signature = parts.keys.sign(
+        key_id=credential.key_id, address=address, scheme=scheme.value, data=attributes
+    )
+    if policy.form.value is Form.OPAQUE:
+        head, tail = builder.opaque(attributes, signature, entity.size)
+        signed = opaque_signed(fields, entity, head=head, tail=tail)
+    else:
+        signed = clear_signed(
+            fields,
+            entity,
+            signature=builder.detached(attributes, signature),
+            micalg=scheme.micalg,
+            boundary=parts.new_boundary(),
+        )
+    return Plan(
+        event=Event.SIGNED,
+        edits=(*edits, *signed),
+        reason=policy.signing.source,
+        warnings=_misorder_warnings(edits),
+        details=(
+            ("author", address),
+            ("key", credential.key_id),
+            ("scheme", scheme.value),
+            ("form", policy.form.value.value),
+        ),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _builder(
+    certificate: bytes, intermediates: tuple[bytes, ...], scheme: Scheme
+) -> SignatureBuilder:
+    return SignatureBuilder(certificate, intermediates, scheme)
+
+
+def _digest(entity: Entity, scheme: Scheme) -> bytes:
+    digest = hashlib.new(scheme.digest)
+    for chunk in entity.chunks():
+        digest.update(chunk)
+    return digest.digest()
+
+
+def _signing_time(fields: Sequence[Field], now: datetime) -> datetime | None:
+    """The signing time, or None where a client would hold it against the message's Date.
+
+    A scheduled mail carries the Date of its writing. Telling another time than the true one is no
+    choice for a signer, and the attribute is optional (RFC 8551 2.5.1), so it is left out.
+    """
+    dates = named(fields, b"date")
+    if not dates:
+        return None
+    try:
+        date = parsedate_to_datetime(dates[0].unfolded.decode("ascii"))
+        if date.tzinfo is None:  # "-0000" (RFC 5322 3.3): UTC, of unknown origin
+            date = date.replace(tzinfo=now.tzinfo)
+        apart = abs(date - now)
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+    return now if apart <= TIME_TOLERANCE else None
+
+
+def _authorisation(
+    envelope: Envelope, author: Author, sender: Person | None, directory: Directory
+) -> Authorisation:
+    send_as = sender.may_send_as if sender else ()
+    if not envelope.login:
+        send_as = directory.client_may_send_as(envelope.client_address)
+    return authorise(
+        login=envelope.login,
+        login_addresses=sender.addresses if sender else (),
+        envelope_sender=_key_of(envelope.mail_from),
+        author=author.address.key,
+        send_as=send_as,
+    )
+
+
+def _key_of(path: str) -> str:
+    """The comparable form of an envelope address; what cannot be read equals nobody's."""
+    try:
+        return Address.parse(path).key
+    except AddressError:
+        return ""
+
+
+def _all_exempt(recipients: Sequence[str], policy: EffectivePolicy) -> bool:
+    # One signature serves all recipients: exempt means that none of them expects it.
+    patterns = policy.exempt_recipients.value
+    return (
+        bool(patterns) and bool(recipients) and all(matches_any(patterns, _key_of(r)) for r in recipients)
+    )
+
+
+def _author_fault(
+    fault: AuthorFault,
+    envelope: Envelope,
+    sender: Person | None,
+    forged: tuple[DeleteField, ...],
+    parts: OutboundParts,
+) -> Plan:
+    """No single author: the policies of those who are known to have a hand in it decide."""
+    hands = [_key_of(envelope.mail_from), *(sender.addresses[:1] if sender else ())]
+    policies = [resolve(parts.directory.policies(hand)) for hand in hands]
+    strictest = min(policies, key=lambda policy: list(SigningMode).index(policy.signing.value))
+    if strictest.signing.value is SigningMode.NEVER:
+        return _passed(f"author {fault.value}", forged)
+    return _unauthorised(f"author {fault.value}", strictest, forged)
+
+
+def _misordered_dkim(
+    fields: Sequence[Field], policy: EffectivePolicy, directory: Directory
+) -> tuple[DeleteField, ...] | Plan:
+    own = own_signatures(fields, directory.own_domains())
+    if not own:
+        return ()
+    choice = policy.misordered_dkim
+    reason = f"DKIM signature of our own before S/MIME ({choice.source}); {_MISORDER_HINT}"
+    if choice.value is Misordered.STRIP:
+        return tuple(DeleteField(b"DKIM-Signature", occurrence) for occurrence in own)
+    if choice.value is Misordered.REFUSE:
+        return Plan(event=Event.REFUSED, outcome=Outcome.REFUSE_CHAIN, reason=reason)
+    return _cannot_sign(reason, policy, ())
+
+
+_MISORDER_HINT = "mend smtpd_milters so that mailsigil stands before the DKIM signer"
+
+
+def _misorder_warnings(edits: Sequence[Edit]) -> tuple[str, ...]:
+    if any(isinstance(edit, DeleteField) and edit.name == b"DKIM-Signature" for edit in edits):
+        return (f"a DKIM signature of our own was removed before signing; {_MISORDER_HINT}",)
+    return ()
+
+
+def _unauthorised(reason: str, policy: EffectivePolicy, forged: tuple[DeleteField, ...]) -> Plan:
+    # Mail that must be signed never leaves unsigned, whatever `unauthorised` says.
+    if policy.unauthorised.value is Unauthorised.REFUSE or policy.signing.value is SigningMode.REQUIRED:
+        return Plan(event=Event.REFUSED, outcome=Outcome.REFUSE_SENDER, reason=reason)
+    return _passed(reason, forged)
+
+
+def _cannot_sign(reason: str, policy: EffectivePolicy, forged: tuple[DeleteField, ...]) -> Plan:
+    if policy.signing.value is SigningMode.REQUIRED:
+        return _deferred(reason)
+    return _passed(reason, forged)
+
+
+def _passed(reason: str, forged: tuple[DeleteField, ...]) -> Plan:
+    return Plan(event=Event.PASSED, edits=forged, reason=reason)
+
+
+def _deferred(reason: str) -> Plan:
+    return Plan(event=Event.DEFERRED, outcome=Outcome.TEMPFAIL, reason=reason)

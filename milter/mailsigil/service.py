@@ -1,0 +1,142 @@
+"""From settings to a working whole: builds the parts, hands them in, and takes messages.
+
+This is the only place that knows which directory, which keys and which DNS a message meets.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from mailsigil.cms.parse import CmsLimits
+from mailsigil.config.settings import Settings, TrustSettings
+from mailsigil.direction import Direction, DirectionRules, direction_of
+from mailsigil.directory.api import Directory
+from mailsigil.directory.file import FileDirectory
+from mailsigil.dkim.resolver import make_txt_lookup
+from mailsigil.inbound import InboundParts, inbound
+from mailsigil.keys.client import KeyAgentClient
+from mailsigil.message.fields import Field
+from mailsigil.message.mime import MimeLimits
+from mailsigil.message.spool import Spool
+from mailsigil.outbound import Keys, OutboundParts, outbound
+from mailsigil.pki.anchors import AnchorSet, TrustStore, load_anchor_file
+from mailsigil.pki.level import Level
+from mailsigil.pki.path import PathValidator
+from mailsigil.plan import Envelope, Event, Outcome, Plan
+from mailsigil.verification import VerificationParts
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Takes one message after another; immutable, so that a reload swaps it whole."""
+
+    rules: DirectionRules
+    outbound_parts: OutboundParts
+    inbound_parts: InboundParts
+
+    def handle(
+        self, envelope: Envelope, fields: tuple[Field, ...], body: Spool, *, over_limit: str = ""
+    ) -> Plan:
+        """Decides about one message; ``over_limit`` names a bound that it passed."""
+        if over_limit:
+            # What was not kept was not looked at, so it cannot go on: it may hold forged fields.
+            return Plan(event=Event.REFUSED, outcome=Outcome.REFUSE_SIZE, reason=f"limit {over_limit}")
+        if direction_of(envelope, self.rules) is Direction.OUTBOUND:
+            return outbound(envelope, fields, body, self.outbound_parts)
+        return inbound(fields, body, self.inbound_parts)
+
+
+def build_service(settings: Settings) -> Service:
+    """Builds everything from settings.
+
+    Raises ``ConfigError`` for the policy file and ``AnchorError`` for a file of anchors.
+    """
+    directory = FileDirectory.load(settings.policy.file)
+    keys = KeyAgentClient(settings.keyd.socket, timeout=settings.keyd.timeout)
+    return Service(
+        rules=DirectionRules(
+            inbound_daemons=frozenset(settings.inbound.daemons),
+            outbound_daemons=frozenset(settings.outbound.daemons),
+            trusted_networks=settings.outbound.networks,
+        ),
+        outbound_parts=outbound_parts(settings, directory=directory, keys=keys),
+        inbound_parts=inbound_parts(settings),
+    )
+
+
+def outbound_parts(
+    settings: Settings, *, directory: Directory, keys: Keys, now: Callable[[], datetime] | None = None
+) -> OutboundParts:
+    """What the outbound way is handed, with this directory and these keys."""
+    return OutboundParts(
+        directory=directory,
+        keys=keys,
+        now=now or utc_now,
+        new_boundary=lambda: f"mailsigil-{secrets.token_hex(16)}",
+        authserv_id=settings.inbound.authserv_id,
+        mime_limits=_mime_limits(settings),
+    )
+
+
+def inbound_parts(settings: Settings, *, now: Callable[[], datetime] | None = None) -> InboundParts:
+    """What the inbound way is handed. Raises ``AnchorError``."""
+    return InboundParts(
+        verification=verification_parts(settings, trust_store(settings)),
+        txt=make_txt_lookup(settings.dns.servers, settings.dns.port, settings.dns.timeout),
+        now=now or utc_now,
+        authserv_id=settings.inbound.authserv_id,
+        dkim_max_bytes=settings.dkim.max_bytes,
+        dkim_max_signatures=settings.dkim.max_signatures,
+    )
+
+
+def verification_parts(settings: Settings, trust: TrustStore) -> VerificationParts:
+    """What verification is handed."""
+    limits = settings.limits
+    return VerificationParts(
+        validator=PathValidator(trust),
+        mime_limits=_mime_limits(settings),
+        cms_limits=CmsLimits(
+            signers=limits.signers, certificates=limits.certificates, rest_bytes=limits.cms_bytes
+        ),
+        new_spool=new_spool(settings),
+    )
+
+
+def new_spool(settings: Settings) -> Callable[[], Spool]:
+    """Makes the maker of spools within the configured memory."""
+    return partial(
+        Spool,
+        memory_limit=settings.limits.memory_bytes,
+        directory=settings.limits.spool_directory or None,
+    )
+
+
+def trust_store(settings: Settings) -> TrustStore:
+    """Loads all trust anchors. Raises ``AnchorError`` with the file and what is wrong."""
+    return TrustStore(tuple(_anchor_set(entry) for entry in settings.trust))
+
+
+def _anchor_set(entry: TrustSettings) -> AnchorSet:
+    certificates = [certificate for file in entry.files for certificate in load_anchor_file(file)]
+    return AnchorSet(
+        name=entry.name,
+        certificates=tuple(certificates),
+        asserts=frozenset(entry.asserts),
+        oids={oid: Level(level) for oid, level in entry.oids.items()},
+        level=Level(entry.level) if entry.level else None,
+        domains=frozenset(entry.domains),
+    )
+
+
+def _mime_limits(settings: Settings) -> MimeLimits:
+    return MimeLimits(depth=settings.limits.mime_depth, parts=settings.limits.mime_parts)
+
+
+def utc_now() -> datetime:
+    """The time, aware, in UTC."""
+    return datetime.now(UTC)
