@@ -54,13 +54,15 @@ def parse_attributes(element: bytes, *, limit: int) -> SignedAttributes:
     A broken SET raises CmsSyntaxError; a broken rule about one attribute is told in `fault`, so that the
     verdict can still name the signer.
     """
-    attributes = _read_set(element, limit=limit)
+    attributes = _read_set(element, 0, limit=limit)
     # RFC 5652 5.4: the signature stands over a SET OF, not over the [0] that is sent
     set_of = b"\x31" + element[1:]
     canonical = der.set_of(der.sequence(oid, der.set_of(values)) for _name, oid, values in attributes)
     known: dict[str, bytes] = {}
     fault = ""
     for dotted, _oid, values in attributes:
+        if dotted == oids.COUNTER_SIGNATURE:  # RFC 5652 11.4: it must not be signed
+            fault = fault or "counter-signature-signed"
         if dotted in _NAMES:
             # RFC 5652 11.1, 11.2, 11.3, RFC 5035 3, RFC 6211 2: once, and with one value
             if dotted in known or len(values) != 1:
@@ -75,10 +77,18 @@ def parse_attributes(element: bytes, *, limit: int) -> SignedAttributes:
     return _with_values(set_of, canonical, known)
 
 
-def _read_set(element: bytes, *, limit: int) -> list[tuple[str, bytes, list[bytes]]]:
+def find_misplaced(element: bytes, *, limit: int) -> str:
+    """Reads the unsignedAttrs element ([1]) and gives a token when one stands there that must be signed."""
+    for dotted, _oid, _values in _read_set(element, 1, limit=limit):
+        if dotted in _NAMES:  # RFC 5652 11.1, 11.2, 11.3, RFC 5035 3, RFC 6211 2
+            return f"{_NAMES[dotted]}-unsigned"
+    return ""
+
+
+def _read_set(element: bytes, number: int, *, limit: int) -> list[tuple[str, bytes, list[bytes]]]:
     attributes: list[tuple[str, bytes, list[bytes]]] = []
     cursor = Cursor.over(element)
-    with cursor.inside(der.context(0)):
+    with cursor.inside(der.context(number)):
         while cursor.tag() is not None:
             if len(attributes) == limit:
                 raise CmsLimitError("cms-attributes")

@@ -89,6 +89,8 @@ class Segments:
 class SignedData:
     """A SignedData as it was sent; nothing in it has been verified."""
 
+    digest_algorithms: frozenset[str]
+    """OIDs of the digests that the sender announces for the content."""
     content_type: str
     """eContentType in dotted form."""
     content: Segments | None
@@ -161,10 +163,10 @@ def parse_signed_data(source: Source, *, limits: CmsLimits = CmsLimits()) -> Sig
 def _read_signed_data(cursor: Cursor, source: Source, limits: CmsLimits) -> SignedData:
     # RFC 5652 5.1. version follows from the other fields and decides nothing here.
     read_integer(cursor)
+    digests: set[str] = set()
     with cursor.inside(der.SET):
-        # May be empty; it only helps verifiers that read the content before they read the signers
         while cursor.tag() is not None:
-            read_algorithm(cursor)
+            digests.add(read_algorithm(cursor).oid)
     content_type, content = _read_content(cursor, source, limits)
     certificates: tuple[bytes, ...] = ()
     crls: tuple[bytes, ...] = ()
@@ -179,6 +181,7 @@ def _read_signed_data(cursor: Cursor, source: Source, limits: CmsLimits) -> Sign
                 raise CmsLimitError("cms-signers")
             signers.append(parse_signer(cursor, attribute_limit=limits.attributes))
     return SignedData(
+        digest_algorithms=frozenset(digests),
         content_type=content_type,
         content=content,
         certificates=certificates,

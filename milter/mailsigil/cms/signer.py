@@ -7,7 +7,7 @@ from datetime import datetime
 
 from mailsigil.cms import der, oids
 from mailsigil.cms.algorithms import Family
-from mailsigil.cms.attributes import CertificateHash, SignedAttributes, parse_attributes
+from mailsigil.cms.attributes import CertificateHash, SignedAttributes, find_misplaced, parse_attributes
 from mailsigil.cms.ber import CmsSyntaxError, Cursor
 from mailsigil.cms.values import AlgorithmIdentifier, read_algorithm, read_integer
 
@@ -45,6 +45,8 @@ class SignerInfo:
     signature: bytes
     attributes: SignedAttributes | None
     """None when the signature stands directly over the content."""
+    misplaced: str
+    """A token when an attribute that must be signed stands among the unsigned ones, else ""."""
 
     @property
     def digest_algorithm(self) -> str:
@@ -88,14 +90,16 @@ def parse_signer(cursor: Cursor, *, attribute_limit: int) -> SignerInfo:
             attributes = parse_attributes(cursor.raw(), limit=attribute_limit)
         signature_algorithm = _read_signature_algorithm(cursor)
         signature = cursor.value(der.OCTET_STRING)
+        misplaced = ""
         if cursor.tag() == der.context(1):
-            cursor.raw()  # unsigned attributes say nothing that the signature covers
+            misplaced = find_misplaced(cursor.raw(), limit=attribute_limit)
     return SignerInfo(
         sid=sid,
         digest_identifier=digest,
         signature_algorithm=signature_algorithm,
         signature=signature,
         attributes=attributes,
+        misplaced=misplaced,
     )
 
 

@@ -92,7 +92,7 @@ def check_signer(
         candidates = _find_certificates(signer.sid, (*signed_data.certificates, *extra_certificates))
         certificate = candidates[0]
         # 2. RFC 8551 2.1, 2.2: digest and signature algorithm are known, strong, and agree with each other
-        scheme = _choose_scheme(signer)
+        scheme = _choose_scheme(signer, signed_data)
         # 3. RFC 5652 5.3, 11 and RFC 6211: the attributes keep their rules and do not contradict the rest
         _check_attributes(signer, signed_data)
         # 4. RFC 5035 5: the certificate is the one whose hash was signed
@@ -129,7 +129,7 @@ def _is_meant(sid: SignerIdentifier, certificate: bytes) -> bool:
     return key_id == sid.subject_key_id
 
 
-def _choose_scheme(signer: SignerInfo) -> Scheme:
+def _choose_scheme(signer: SignerInfo, signed_data: SignedData) -> Scheme:
     algorithm = signer.signature_algorithm
     digest = signer.digest_algorithm
     for name in (digest, algorithm.digest):
@@ -139,6 +139,9 @@ def _choose_scheme(signer: SignerInfo) -> Scheme:
         raise _Refusal(SignerStatus.UNSUPPORTED_ALGORITHM, "unknown-digest-algorithm")
     if algorithm.family is None:
         raise _Refusal(SignerStatus.UNSUPPORTED_ALGORITHM, "unknown-signature-algorithm")
+    # RFC 5652 5.1 leaves it open; OpenSSL and others that read in one pass refuse this, so nobody sends it
+    if signer.digest_identifier.oid not in signed_data.digest_algorithms:
+        raise _Refusal(SignerStatus.MALFORMED, "digest-not-announced")
     # RFC 5652 5.4 with RFC 5754 3, RFC 4056 3, RFC 8419 3.1: one digest in both fields
     if algorithm.digest not in ("", digest):
         raise _Refusal(SignerStatus.MALFORMED, "algorithms-contradict")
@@ -148,6 +151,8 @@ def _choose_scheme(signer: SignerInfo) -> Scheme:
 
 
 def _check_attributes(signer: SignerInfo, signed_data: SignedData) -> None:
+    if signer.misplaced:
+        raise _Refusal(SignerStatus.MALFORMED, signer.misplaced)
     attributes = signer.attributes
     if attributes is None:
         # RFC 5652 5.3: only id-data may be signed without attributes
