@@ -1,0 +1,123 @@
+"""``mailsigil check``: configuration and surroundings, with a mend for every finding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from mailsigil.cli.options import WRONG_USE, config_option
+from mailsigil.config.errors import ConfigError
+from mailsigil.config.loading import load_settings
+from mailsigil.config.settings import Settings, TrustSettings
+from mailsigil.config.surroundings import Remark, Severity, remarks
+from mailsigil.directory.file import FileDirectory
+from mailsigil.pki.anchors import AnchorError, load_anchor_file
+from mailsigil.policy.model import SigningMode
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
+@config_option
+def command(config: Path, as_json: bool) -> None:
+    """Check the configuration and what it names: files, folders, users, certificates.
+
+    Changes nothing. Each finding comes with its mend. Exit status 0 where there is no error (warnings may
+    remain), 2 where there is one.
+    """
+    found = list(everything(config, now=datetime.now(UTC)))
+    if as_json:
+        click.echo(json.dumps({"findings": [asdict(remark) for remark in found]}, indent=2))
+    else:
+        click.echo(_as_text(config, found))
+    if any(remark.severity is Severity.ERROR for remark in found):
+        raise click.exceptions.Exit(WRONG_USE)
+
+
+def everything(config: Path, *, now: datetime) -> Iterator[Remark]:
+    """Give all findings. Where the configuration file itself cannot be used, there are no others."""
+    try:
+        settings = load_settings(config)
+    except ConfigError as error:
+        yield from _mistakes(error)
+        return
+    yield from _policy(settings)
+    yield from _trust(settings, now)
+    yield from remarks(settings)
+
+
+def _mistakes(error: ConfigError) -> Iterator[Remark]:
+    for finding in error.findings:
+        place = f"{finding.path}:{finding.line}" if finding.line else finding.path
+        mend = f"edit {finding.path}" + (f", line {finding.line}" if finding.line else "")
+        yield Remark(Severity.ERROR, place, finding.sentence, mend)
+
+
+def _policy(settings: Settings) -> Iterator[Remark]:
+    try:
+        directory = FileDirectory.load(settings.policy.file)
+    except ConfigError as error:
+        yield from _mistakes(error)
+        return
+    entries = [
+        directory.default_entry,
+        *directory.domain_entries.values(),
+        *directory.person_entries.values(),
+    ]
+    if all(entry.signing in {None, SigningMode.NEVER} for entry in entries):
+        yield Remark(
+            Severity.WARNING,
+            settings.policy.file,
+            "nobody's mail is signed, as no entry says so",
+            'write signing = "required" or "preferred" under [default], a [[domain]] or a [[person]]',
+        )
+
+
+def _trust(settings: Settings, now: datetime) -> Iterator[Remark]:
+    if not settings.trust:
+        yield Remark(
+            Severity.WARNING,
+            "trust",
+            "no authority is trusted, so no sender is shown as identified",
+            "add a [[trust]] section with the authorities' certificates",
+        )
+    for trust in settings.trust:
+        for file in trust.files:
+            yield from _anchors(trust, file, now)
+
+
+def _anchors(trust: TrustSettings, file: str, now: datetime) -> Iterator[Remark]:
+    try:
+        certificates = load_anchor_file(file)
+    except AnchorError as error:
+        mend = f'correct the file, or "files" of [[trust]] "{trust.name}"'
+        yield Remark(Severity.ERROR, file, error.sentence, mend)
+        return
+    for certificate in certificates:
+        if certificate.not_valid_after_utc < now:
+            yield Remark(
+                Severity.WARNING,
+                file,
+                f"{certificate.subject.rfc4514_string()} expired on"
+                f" {certificate.not_valid_after_utc:%Y-%m-%d}",
+                "ask the authority for its present certificate",
+            )
+
+
+def _as_text(config: Path, found: list[Remark]) -> str:
+    if not found:
+        return f"{config}: everything is in order"
+    lines = []
+    for remark in found:
+        lines += [f"{remark.severity}: {remark.subject}: {remark.sentence}", f"  mend: {remark.mend}"]
+    errors = sum(remark.severity is Severity.ERROR for remark in found)
+    lines.append(f"{_count(errors, 'error')}, {_count(len(found) - errors, 'warning')}")
+    return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

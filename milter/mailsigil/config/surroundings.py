@@ -1,0 +1,260 @@
+"""Does the machine have what the settings name? Users, folders, and who may read what."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from mailsigil.config.settings import Settings
+from mailsigil.config.sockets import SocketFamily
+
+KEY_SUFFIXES: Final = frozenset({".key", ".p12", ".pfx", ".pass"})
+"""Files that always hold secrets. A ``.pem`` does where it says so."""
+
+MAX_KEY_FILE: Final = 1024 * 1024
+
+
+class Severity(StrEnum):
+    """How bad a remark is."""
+
+    ERROR = "error"
+    """mailsigil will not start, or not do its work."""
+    WARNING = "warning"
+    """It works, and probably not as it was meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something that is not as it should be, and how to mend it."""
+
+    severity: Severity
+    subject: str
+    """What it is about: a setting, a file, or ``file:line``."""
+    sentence: str
+    mend: str
+
+
+def remarks(settings: Settings) -> Iterator[Remark]:
+    """Look around on this machine, reading only."""
+    yield from _users(settings)
+    yield from _milter_socket(settings)
+    yield from _socket_folder("keyd.socket", settings.keyd.socket, settings.keyd.user)
+    yield from _spool_folder(settings)
+    yield from _key_folder(settings)
+
+
+def _users(settings: Settings) -> Iterator[Remark]:
+    named = [("milter.user", settings.milter.user), ("keyd.user", settings.keyd.user)]
+    named += [("keyd.allowed_users", user) for user in settings.keyd.allowed_users]
+    for setting, user in named:
+        if user and _uid(user) is None:
+            yield Remark(
+                Severity.ERROR,
+                setting,
+                f'the user "{user}" does not exist',
+                f"adduser --system --group --no-create-home {user}",
+            )
+    group = settings.milter.socket_group
+    if group and _gid(group) is None:
+        yield Remark(
+            Severity.ERROR,
+            "milter.socket_group",
+            f'the group "{group}" does not exist',
+            "name the group that Postfix runs under, on Debian postfix",
+        )
+    if settings.milter.user and settings.milter.user == settings.keyd.user:
+        yield Remark(
+            Severity.WARNING,
+            "keyd.user",
+            f'milter and key agent both run as "{settings.keyd.user}", so whoever breaks into the milter'
+            " can read the keys",
+            "give the key agent a user of its own",
+        )
+
+
+def _milter_socket(settings: Settings) -> Iterator[Remark]:
+    address = settings.milter.address
+    if address.family is not SocketFamily.UNIX:
+        return
+    yield from _socket_folder("milter.socket", address.path, settings.milter.user)
+    if int(settings.milter.socket_mode, 8) & stat.S_IWOTH:
+        yield Remark(
+            Severity.WARNING,
+            "milter.socket_mode",
+            "every user of this machine may talk to the milter and claim to be any login",
+            'set socket_mode = "0660" and socket_group to the group of Postfix',
+        )
+
+
+def _socket_folder(setting: str, socket: str, user: str) -> Iterator[Remark]:
+    folder = Path(socket).parent
+    info = _stat(folder)
+    if info is None:
+        # Folders below /run vanish with each start of the machine and are made by systemd or tmpfiles.
+        made_at_start = folder.is_relative_to("/run")
+        yield Remark(
+            Severity.WARNING if made_at_start else Severity.ERROR,
+            setting,
+            f"the folder {folder} does not exist",
+            f"start mailsigil by its systemd unit, or: install -d {_owner(user)}{folder}"
+            if made_at_start
+            else f"install -d {_owner(user)}{folder}",
+        )
+    elif not stat.S_ISDIR(info.st_mode):
+        yield Remark(Severity.ERROR, setting, f"{folder} is no folder", "name a path inside a folder")
+    elif not _may_write(info, user):
+        yield Remark(
+            Severity.ERROR,
+            setting,
+            f'the user "{user or _own_name()}" may not make a socket in {folder}',
+            f"chown {user or _own_name()} {folder}",
+        )
+    elif info.st_mode & stat.S_IWOTH and not info.st_mode & stat.S_ISVTX:
+        yield Remark(
+            Severity.ERROR,
+            setting,
+            f"every user of this machine may put a socket of their own in {folder}",
+            f"chmod o-w {folder}",
+        )
+
+
+def _spool_folder(settings: Settings) -> Iterator[Remark]:
+    folder = settings.limits.spool_directory
+    if not folder:
+        return
+    info = _stat(Path(folder))
+    if info is None or not stat.S_ISDIR(info.st_mode):
+        yield Remark(
+            Severity.ERROR,
+            "limits.spool_directory",
+            f"the folder {folder} does not exist",
+            f"install -d -m 0700 {_owner(settings.milter.user)}{folder}",
+        )
+    elif not _may_write(info, settings.milter.user):
+        yield Remark(
+            Severity.ERROR,
+            "limits.spool_directory",
+            f'the user "{settings.milter.user or _own_name()}" may not write to {folder}',
+            f"chown {settings.milter.user or _own_name()} {folder}",
+        )
+
+
+def _key_folder(settings: Settings) -> Iterator[Remark]:
+    folder, owner = Path(settings.keyd.folder), settings.keyd.user
+    info = _stat(folder)
+    if info is None or not stat.S_ISDIR(info.st_mode):
+        yield Remark(
+            Severity.ERROR,
+            "keyd.folder",
+            f"the folder {folder} does not exist",
+            f"install -d -m 0700 {_owner(owner)}{folder}",
+        )
+        return
+    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        yield Remark(
+            Severity.ERROR,
+            "keyd.folder",
+            f"others than its owner may put keys into {folder}",
+            f"chmod go-w {folder}",
+        )
+    try:
+        files = sorted(folder.iterdir())
+    except PermissionError:
+        yield Remark(
+            Severity.WARNING,
+            "keyd.folder",
+            f"{folder} cannot be looked into as this user, so its keys are not checked",
+            "run mailsigil check as root or as the key agent's user",
+        )
+        return
+    for file in files:
+        yield from _key_file(file, owner)
+
+
+def _key_file(file: Path, owner: str) -> Iterator[Remark]:
+    info = _stat(file)
+    if info is None or not stat.S_ISREG(info.st_mode) or not _holds_secret(file):
+        return
+    if info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        yield Remark(
+            Severity.ERROR,
+            str(file),
+            "holds a secret and is open to others than its owner, so the key agent refuses it",
+            f"chmod 0600 {file}",
+        )
+    uid = _uid(owner) if owner else None
+    if uid is not None and info.st_uid not in {uid, 0}:
+        yield Remark(
+            Severity.ERROR,
+            str(file),
+            f'holds a secret and does not belong to the key agent\'s user "{owner}"',
+            f"chown {owner} {file}",
+        )
+
+
+def _holds_secret(file: Path) -> bool:
+    if file.suffix.lower() in KEY_SUFFIXES:
+        return True
+    try:
+        with file.open("rb") as stream:
+            return b"PRIVATE KEY" in stream.read(MAX_KEY_FILE)
+    except OSError:
+        return False
+
+
+def _may_write(folder: os.stat_result, user: str) -> bool:
+    """Whether a user (the present one where the name is empty) may make files in a folder."""
+    if not user:
+        uid, groups = os.geteuid(), {os.getegid(), *os.getgroups()}
+    else:
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError:
+            return True  # that the user does not exist is a remark of its own
+        uid, groups = entry.pw_uid, set(os.getgrouplist(user, entry.pw_gid))
+    if uid == 0:
+        return True
+    if uid == folder.st_uid:
+        return bool(folder.st_mode & stat.S_IWUSR)
+    if folder.st_gid in groups:
+        return bool(folder.st_mode & stat.S_IWGRP)
+    return bool(folder.st_mode & stat.S_IWOTH)
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def _uid(user: str) -> int | None:
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
+
+
+def _gid(group: str) -> int | None:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        return None
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _owner(user: str) -> str:
+    return f"-o {user} " if user else ""
