@@ -62,10 +62,9 @@ def read_message(stream: BinaryIO, *, max_bytes: int | None = None, spool: Spool
 def _cut(head: bytes) -> tuple[tuple[Field, ...], int]:
     if len(head) <= MAX_HEADER or b"\r\n\r\n" in head:
         return parse_fields(head)
-    # The header is over all the same if a line in these octets is no field: what follows is body.
-    whole_lines = head[: head.rfind(b"\r\n") + 2]
-    fields, offset = parse_fields(whole_lines)
-    if not whole_lines or offset == len(whole_lines):
+    # The header is over all the same if a whole line in these octets is no field: what follows is body.
+    fields, offset = parse_fields(head)
+    if offset > head.rfind(b"\r\n") + 1:
         raise MessageLimitError(f"The header of the message is larger than {MAX_HEADER} octets.")
     return fields, offset
 
