@@ -37,7 +37,9 @@ def clear_signed(
         b'Content-Disposition: attachment; filename="smime.p7s"\r\n'
         b"Content-Description: S/MIME Cryptographic Signature\r\n\r\n"
         + b"".join(base64_lines([signature]))
-        + b"\r\n" + delimiter + b"--\r\n"
+        + b"\r\n"
+        + delimiter
+        + b"--\r\n"
     )
 
     def chunks() -> Iterator[bytes]:
@@ -48,9 +50,7 @@ def clear_signed(
     return (*content_edits(fields, {b"Content-Type": media_type.encode("ascii")}), ReplaceBody(chunks))
 
 
-def opaque_signed(
-    fields: Sequence[Field], entity: Entity, *, head: bytes, tail: bytes
-) -> tuple[Edit, ...]:
+def opaque_signed(fields: Sequence[Field], entity: Entity, *, head: bytes, tail: bytes) -> tuple[Edit, ...]:
     """Edits for an opaque message; the CMS in DER is ``head``, the entity, ``tail``."""
 
     def pieces() -> Iterator[bytes]:
@@ -87,9 +87,7 @@ def content_edits(fields: Sequence[Field], content: dict[bytes, bytes]) -> tuple
             edits.append(DeleteField(field.name, occurrence))
         elif value.strip() != field.unfolded:
             edits.append(ChangeField(field.name, occurrence, value))
-    edits.extend(
-        AppendField(Field(spelling[key], value)) for key, value in wanted.items() if key not in seen
-    )
+    edits.extend(AppendField(Field(spelling[key], value)) for key, value in wanted.items() if key not in seen)
     return tuple(edits)
 
 

@@ -61,12 +61,10 @@ class OutboundParts:
     new_boundary: Callable[[], str]
     """A fresh MIME boundary that nobody can guess."""
     authserv_id: str
-    mime_limits: MimeLimits = MimeLimits()
+    mime_limits: MimeLimits
 
 
-def outbound(
-    envelope: Envelope, fields: Sequence[Field], body: Spool, parts: OutboundParts
-) -> Plan:
+def outbound(envelope: Envelope, fields: Sequence[Field], body: Spool, parts: OutboundParts) -> Plan:
     """Decides what happens to one message on its way out."""
     # 1. Nobody inside may lend himself an identity either: colleagues read this mail.
     forged = strip_forged(fields, parts.authserv_id)
@@ -162,9 +160,7 @@ def _signed(
 
 
 @lru_cache(maxsize=1024)
-def _builder(
-    certificate: bytes, intermediates: tuple[bytes, ...], scheme: Scheme
-) -> SignatureBuilder:
+def _builder(certificate: bytes, intermediates: tuple[bytes, ...], scheme: Scheme) -> SignatureBuilder:
     return SignatureBuilder(certificate, intermediates, scheme)
 
 
@@ -220,9 +216,7 @@ def _key_of(path: str) -> str:
 def _all_exempt(recipients: Sequence[str], policy: EffectivePolicy) -> bool:
     # One signature serves all recipients: exempt means that none of them expects it.
     patterns = policy.exempt_recipients.value
-    return (
-        bool(patterns) and bool(recipients) and all(matches_any(patterns, _key_of(r)) for r in recipients)
-    )
+    return bool(patterns) and bool(recipients) and all(matches_any(patterns, _key_of(r)) for r in recipients)
 
 
 def _author_fault(

@@ -40,9 +40,7 @@ def rewritten(fields: Sequence[Field], body: Spool, edits: Iterable[Edit]) -> It
     yield from new_body.chunks() if new_body is not None else body.chunks()
 
 
-def _changed(
-    fields: Sequence[Field], changes: dict[tuple[bytes, int], Field | None]
-) -> Iterator[Field]:
+def _changed(fields: Sequence[Field], changes: dict[tuple[bytes, int], Field | None]) -> Iterator[Field]:
     seen: dict[bytes, int] = {}
     for field in fields:
         seen[field.key] = seen.get(field.key, 0) + 1

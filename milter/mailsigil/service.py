@@ -64,7 +64,7 @@ def build_service(settings: Settings) -> Service:
             trusted_networks=settings.outbound.networks,
         ),
         outbound_parts=outbound_parts(settings, directory=directory, keys=keys),
-        inbound_parts=inbound_parts(settings),
+        inbound_parts=inbound_parts(settings, trust_store(settings)),
     )
 
 
@@ -82,10 +82,12 @@ def outbound_parts(
     )
 
 
-def inbound_parts(settings: Settings, *, now: Callable[[], datetime] | None = None) -> InboundParts:
-    """What the inbound way is handed. Raises ``AnchorError``."""
+def inbound_parts(
+    settings: Settings, trust: TrustStore, *, now: Callable[[], datetime] | None = None
+) -> InboundParts:
+    """What the inbound way is handed."""
     return InboundParts(
-        verification=verification_parts(settings, trust_store(settings)),
+        verification=verification_parts(settings, trust),
         txt=make_txt_lookup(settings.dns.servers, settings.dns.port, settings.dns.timeout),
         now=now or utc_now,
         authserv_id=settings.inbound.authserv_id,

@@ -18,7 +18,7 @@ class SmimeWord(Enum):
 
     NONE = "none"
     """The message is not signed."""
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105
     """Signed, the signature holds, and the signer is who the author field says."""
     FAIL = "fail"
     """Signed, and the signature does not hold."""

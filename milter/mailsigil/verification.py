@@ -11,30 +11,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import NoReturn
 
 from cryptography import x509
 
-from mailsigil.cms.parse import (
-    CmsLimitError,
-    CmsLimits,
-    CmsSyntaxError,
-    SignedData,
-    content_kind,
-    parse_signed_data,
-)
-from mailsigil.cms.verify import SignerCheck, SignerStatus, check_signer, digests_needed
+from mailsigil.cms.parse import CmsLimitError, CmsLimits
+from mailsigil.cms.verify import SignerStatus, check_signer, digests_needed
 from mailsigil.message.address import Address, AddressError
 from mailsigil.message.author import Author, AuthorFault, parse_author
-from mailsigil.message.decoding import decode_transfer
 from mailsigil.message.fields import Field
-from mailsigil.message.mime import MimeLimitError, MimeLimits, Part, parse_mime
-from mailsigil.message.protection import SMIME_SIGNATURE_TYPES, Protection, protection_of
+from mailsigil.message.mime import MimeLimitError, MimeLimits, parse_mime
 from mailsigil.message.spool import Spool
 from mailsigil.pki.anchors import domains_allow
 from mailsigil.pki.level import Level, identity_level
 from mailsigil.pki.names import CertificateNames
 from mailsigil.pki.path import PathStatus, PathValidator, PathVerdict
+from mailsigil.signature import Ended, ended, find_signature
 from mailsigil.verdict import Identity, Reason, SmimeWord, Status, Verdict
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -46,32 +37,9 @@ class VerificationParts:
     """What verification is handed: the path validator, bounds, and a place for big bodies."""
 
     validator: PathValidator
-    mime_limits: MimeLimits = MimeLimits()
-    cms_limits: CmsLimits = CmsLimits()
+    mime_limits: MimeLimits
+    cms_limits: CmsLimits
     new_spool: Callable[[], Spool] = Spool
-
-
-@dataclass(frozen=True, slots=True)
-class _Signature:
-    """The CMS structure of a message, and what it signs when that lies outside of it."""
-
-    data: SignedData
-    detached: tuple[Spool, int, int] | None
-    """The signed entity of a clear signature: a slice of the message's body."""
-
-    def content(self) -> Iterable[bytes]:
-        if self.detached is None:
-            return self.data.content_chunks()
-        spool, start, end = self.detached
-        return spool.chunks(start, end)
-
-
-class _Ended(Exception):
-    """A step has come to a verdict."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__(verdict.reason.token)
-        self.verdict = verdict
 
 
 def verify(
@@ -89,10 +57,10 @@ def verify(
     """
     try:
         return _steps(fields, body, parts, at, with_identity)
-    except _Ended as ended:
-        return ended.verdict
+    except Ended as end:
+        return end.verdict
     except (MimeLimitError, CmsLimitError) as error:
-        return _verdict(SmimeWord.POLICY, Status.UNCHECKED, Reason.LIMIT, str(error))
+        return ended(SmimeWord.POLICY, Status.UNCHECKED, Reason.LIMIT, str(error)).verdict
 
 
 def _steps(
@@ -105,19 +73,21 @@ def _steps(
     # 1. Structure: a signature counts only if it covers everything a client shows (RFC 8551 3.5).
     root = parse_mime(fields, body, limits=parts.mime_limits)
     with parts.new_spool() as store:
-        signature = _find_signature(fields, body, root, store, parts)
+        signature = find_signature(fields, body, root, store, parts.cms_limits)
         # 2. Exactly one signer: several names would be no one's (RFC 5652 5.1).
         data = signature.data
         if not data.signers:
-            _end(SmimeWord.FAIL, Status.INVALID, Reason.NO_SIGNER)
+            raise ended(SmimeWord.FAIL, Status.INVALID, Reason.NO_SIGNER)
         if len(data.signers) > 1:
-            _end(SmimeWord.POLICY, Status.INVALID, Reason.SEVERAL_SIGNERS, f"{len(data.signers)} signers")
+            raise ended(
+                SmimeWord.POLICY, Status.INVALID, Reason.SEVERAL_SIGNERS, f"{len(data.signers)} signers"
+            )
         # 3. Content digest, signed attributes, signature (RFC 5652 5.4 to 5.6).
         digests = _digests(signature.content(), digests_needed(data))
     signer = data.signers[0]
     check = check_signer(signer, data, digests)
     if check.status is not SignerStatus.VALID or check.certificate is None:
-        raise _Ended(_signer_verdict(check))
+        raise ended(*_SIGNER_VERDICTS[check.status], check.reason)
 
     # 4. From here on the signer is known, so every verdict names the certificate.
     names, serial, issuer = _describe(check.certificate)
@@ -147,89 +117,12 @@ def _steps(
     if isinstance(author, AuthorFault):
         return _refused(base, SmimeWord.POLICY, Status.MISMATCH, _AUTHOR_REASONS[author])
     # 8. The author's address is one of the certificate's (RFC 8550 3), within the anchor's domains.
-    address = _matching_address(author, names.addresses)
-    if address is None:
-        return _refused(
-            base, SmimeWord.POLICY, Status.MISMATCH, Reason.ADDRESS, f"author {author.address}"
-        )
+    if not _names_author(names.addresses, author):
+        return _refused(base, SmimeWord.POLICY, Status.MISMATCH, Reason.ADDRESS, f"author {author.address}")
     if not domains_allow(path.anchor_set, str(author.address)):
         return _refused(base, SmimeWord.POLICY, Status.UNTRUSTED, Reason.DOMAIN, path.anchor_set.name)
     # 9. Level and names, as far as the anchor may assert them.
     return replace(base, identity=_identity(check.certificate, path, names, author.address))
-
-
-def _find_signature(
-    fields: Sequence[Field], body: Spool, root: Part, store: Spool, parts: VerificationParts
-) -> _Signature:
-    protection = protection_of(fields, body)
-    if protection is Protection.CLEAR_SIGNED:
-        return _clear_signature(body, root, store, parts)
-    if protection is Protection.SMIME:
-        return _opaque_signature(body, root, store, parts)
-    if any(_is_signed_part(part) for part in _shown_parts(root)):
-        _end(SmimeWord.POLICY, Status.INVALID, Reason.PARTIAL)
-    _end(SmimeWord.NONE, Status.UNSIGNED, Reason.UNSIGNED)
-
-
-def _clear_signature(
-    body: Spool, root: Part, store: Spool, parts: VerificationParts
-) -> _Signature:
-    # RFC 1847 2.1: exactly two parts, the second the signature; RFC 2046 5.1.1: closed.
-    if root.faults or not root.terminated or len(root.children) != 2:
-        detail = ", ".join(root.faults) or f"{len(root.children)} parts"
-        _end(SmimeWord.NEUTRAL, Status.INVALID, Reason.STRUCTURE, detail)
-    signed, signature = root.children
-    if signature.media_type.full not in SMIME_SIGNATURE_TYPES or signature.children:
-        _end(SmimeWord.NEUTRAL, Status.INVALID, Reason.STRUCTURE, signature.media_type.full)
-    if any(chunk.strip() for chunk in body.chunks(*root.epilogue)):
-        _end(SmimeWord.POLICY, Status.INVALID, Reason.TRAILING)
-    data = _parse(body, signature, store, parts)
-    if data.content is not None:
-        # Two contents, one inside and one outside: no way to tell which one is meant.
-        _end(SmimeWord.NEUTRAL, Status.INVALID, Reason.STRUCTURE, "content inside a detached signature")
-    return _Signature(data, (body, signed.header_start, signed.body_end))
-
-
-def _opaque_signature(
-    body: Spool, root: Part, store: Spool, parts: VerificationParts
-) -> _Signature:
-    if root.faults:
-        _end(SmimeWord.NEUTRAL, Status.INVALID, Reason.STRUCTURE, ", ".join(root.faults))
-    data = _parse(body, root, store, parts)
-    if data.content is None:
-        if not data.signers:  # RFC 8551 3.8: certs-only
-            _end(SmimeWord.NONE, Status.UNSIGNED, Reason.UNSIGNED, "certificates only")
-        _end(SmimeWord.NEUTRAL, Status.INVALID, Reason.STRUCTURE, "an opaque signature without content")
-    return _Signature(data, None)
-
-
-def _parse(body: Spool, part: Part, store: Spool, parts: VerificationParts) -> SignedData:
-    for chunk in decode_transfer(body, part):
-        store.write(chunk)
-    kind = content_kind(store)
-    if kind in {"enveloped-data", "auth-enveloped-data"}:
-        _end(SmimeWord.NEUTRAL, Status.UNCHECKED, Reason.ENCRYPTED)
-    if kind == "compressed-data":
-        _end(SmimeWord.NEUTRAL, Status.UNCHECKED, Reason.STRUCTURE, "compressed")
-    try:
-        return parse_signed_data(store, limits=parts.cms_limits)
-    except CmsSyntaxError as error:
-        _end(SmimeWord.NEUTRAL, Status.INVALID, Reason.SYNTAX, str(error))
-
-
-def _shown_parts(root: Part) -> Iterable[Part]:
-    """The parts of this message itself: a forwarded message inside has its own author."""
-    yield root
-    if root.media_type.type != "message":
-        for child in root.children:
-            yield from _shown_parts(child)
-
-
-def _is_signed_part(part: Part) -> bool:
-    full = part.media_type.full
-    if full == "multipart/signed":
-        return part.media_type.params.get("protocol", "").lower() in SMIME_SIGNATURE_TYPES
-    return full in {"application/pkcs7-mime", "application/x-pkcs7-mime", *SMIME_SIGNATURE_TYPES}
 
 
 def _digests(content: Iterable[bytes], names: Iterable[str]) -> dict[str, bytes]:
@@ -250,19 +143,17 @@ def _describe(certificate: bytes) -> tuple[CertificateNames, str, str]:
     )
 
 
-def _matching_address(author: Author, addresses: Iterable[str]) -> str | None:
+def _names_author(addresses: Iterable[str], author: Author) -> bool:
     for address in addresses:
         try:
             if Address.parse(address).same_mailbox(author.address):
-                return address
+                return True
         except AddressError:
             continue
-    return None
+    return False
 
 
-def _identity(
-    certificate: bytes, path: PathVerdict, names: CertificateNames, address: Address
-) -> Identity:
+def _identity(certificate: bytes, path: PathVerdict, names: CertificateNames, address: Address) -> Identity:
     level = _level(certificate, path)
     person = level in {Level.V2, Level.V4}
     return Identity(
@@ -282,21 +173,8 @@ def _level(certificate: bytes, path: PathVerdict) -> Level:
     return identity_level(parsed, path.anchor_set, policies=path.policies).level
 
 
-def _signer_verdict(check: SignerCheck) -> Verdict:
-    word, status, reason = _SIGNER_VERDICTS[check.status]
-    return _verdict(word, status, reason, check.reason)
-
-
 def _refused(base: Verdict, word: SmimeWord, status: Status, reason: Reason, detail: str = "") -> Verdict:
     return replace(base, word=word, status=status, reason=reason, detail=detail)
-
-
-def _verdict(word: SmimeWord, status: Status, reason: Reason, detail: str = "") -> Verdict:
-    return Verdict(word=word, status=status, reason=reason, detail=detail)
-
-
-def _end(word: SmimeWord, status: Status, reason: Reason, detail: str = "") -> NoReturn:
-    raise _Ended(_verdict(word, status, reason, detail))
 
 
 _SIGNER_VERDICTS = {

@@ -165,7 +165,9 @@ class Postfix:
             "queue_directory": str(self.folder / "queue"),
             "data_directory": str(self.folder / "data"),
             "maillog_file": str(self.log),
-            "default_transport": f"smtp:[{self._next_hop.replace(':', ']:')}" if self._next_hop else "discard:",
+            "default_transport": f"smtp:[{self._next_hop.replace(':', ']:')}"
+            if self._next_hop
+            else "discard:",
             **self._sasl(),
             **self._options,
         }

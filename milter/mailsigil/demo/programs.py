@@ -67,7 +67,9 @@ def accepts(address: str | tuple[str, int]) -> bool:
 class Daemon:
     """A server process in the foreground of its own group, stopped by its process id."""
 
-    def __init__(self, arguments: Sequence[str | Path], *, log: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, arguments: Sequence[str | Path], *, log: Path, env: dict[str, str] | None = None
+    ) -> None:
         self.name = Path(str(arguments[0])).name
         self._log = log
         with log.open("ab") as output:
@@ -87,6 +89,7 @@ class Daemon:
 
     def wait_until(self, ready: Callable[[], bool], *, timeout: float = 20) -> None:
         """Waits until it is ready; if it ends before, its last words become the error."""
+
         def check() -> bool:
             if self.process.poll() is not None:
                 words = self._log.read_text(errors="replace").strip()[-2000:]

@@ -1,0 +1,32 @@
+"""``mailsigil keyd``: the key agent, which holds the private keys and never reads mail."""
+
+from __future__ import annotations
+
+import click
+
+from mailsigil.cli.logs import start_logging
+from mailsigil.cli.misuse import Misuse
+from mailsigil.cli.options import settings_option
+from mailsigil.config.settings import Settings
+from mailsigil.keys.errors import KeyAgentSetupError
+from mailsigil.keys.keyd import run_agent
+from mailsigil.process.privileges import PrivilegeError
+
+
+@click.command()
+@settings_option
+def command(settings: Settings) -> None:
+    """Start the key agent. SIGHUP reads the key folder anew."""
+    start_logging(settings.log)
+    keyd = settings.keyd
+    try:
+        status = run_agent(
+            socket_path=keyd.socket,
+            folder=keyd.folder,
+            allowed_users=keyd.allowed_users,
+            user=keyd.user,
+            processes=keyd.processes,
+        )
+    except (KeyAgentSetupError, PrivilegeError) as error:
+        raise Misuse(str(error)) from error
+    raise SystemExit(status)

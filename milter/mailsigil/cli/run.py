@@ -1,0 +1,51 @@
+"""``mailsigil run``: key agent and milter together, each a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from mailsigil.cli.options import config_errors_shown, config_option
+from mailsigil.config.loading import load_settings
+
+
+@click.command()
+@config_option
+def command(config: Path) -> None:
+    """Start milter and key agent together, for one machine and for trying it out.
+
+    SIGHUP is passed on to both; SIGTERM and Ctrl-C end both. If one of them ends, so does the other.
+    """
+    with config_errors_shown():
+        load_settings(config)
+    parts = [_start("keyd", config), _start("milter", config)]
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for part in parts:
+            if part.poll() is None:
+                part.send_signal(signal.SIGHUP if number == signal.SIGHUP else signal.SIGTERM)
+
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
+    statuses = _wait_for_all(parts)
+    raise SystemExit(next((status for status in statuses if status), 0))
+
+
+def _start(name: str, config: Path) -> subprocess.Popen[bytes]:
+    # A session of its own: Ctrl-C reaches this process alone, which then ends both in order.
+    arguments = [sys.executable, "-m", "mailsigil", name, "--config", str(config)]
+    return subprocess.Popen(arguments, start_new_session=True)
+
+
+def _wait_for_all(parts: list[subprocess.Popen[bytes]]) -> list[int]:
+    while all(part.poll() is None for part in parts):
+        signal.sigtimedwait([signal.SIGCHLD], 0.5)
+    for part in parts:
+        if part.poll() is None:
+            part.send_signal(signal.SIGTERM)
+    return [abs(part.wait()) for part in parts]
