@@ -6,13 +6,14 @@ is kept as the packets that came.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from dataclasses import dataclass, field
 
 # Actions (SMFIF_*) and protocol steps (SMFIP_*) that Postfix 3 offers.
 ADDHDRS, CHGBODY, CHGHDRS, SETSYMLIST = 0x01, 0x02, 0x10, 0x100
-POSTFIX_ACTIONS = 0x1FF & ~0x80 | 0x80
+POSTFIX_ACTIONS = 0x1FF
 HDR_LEADSPC = 0x100000
 NR_HDR, NR_CONN, NR_MAIL, NR_RCPT, NR_EOH, NR_BODY = 0x80, 0x1000, 0x4000, 0x8000, 0x40000, 0x80000
 NOHELO, NOUNKNOWN, NODATA = 0x02, 0x100, 0x200
@@ -198,8 +199,6 @@ class MilterClient:
         self.send(b"A")
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self.send(b"Q")
-        except OSError:
-            pass
         self.sock.close()

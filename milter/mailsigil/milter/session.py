@@ -56,7 +56,6 @@ class _Message:
     header_bytes: int = 0
     body: Spool | None = None
     over_limit: str = ""
-    fault: Exception | None = None
 
 
 class SessionError(Exception):
@@ -66,13 +65,14 @@ class SessionError(Exception):
 class Session:
     """One connection from the host: at most one message at a time, any number after each other."""
 
-    __slots__ = ("_client_address", "_current_handler", "_limits", "_message")
+    __slots__ = ("_client_address", "_current_handler", "_fault", "_limits", "_message")
 
     def __init__(self, *, limits: SessionLimits, current_handler: Callable[[], Handler]) -> None:
         self._limits = limits
         self._current_handler = current_handler
         self._client_address = ""
         self._message: _Message | None = None
+        self._fault: Exception | None = None
 
     def connect(self, client_address: str) -> None:
         """The SMTP client's IP address, empty when it has none."""
@@ -124,14 +124,13 @@ class Session:
 
     def fail(self, error: Exception) -> None:
         """Something went wrong while the message was collected; :meth:`finish` raises it."""
-        if self._message is not None and self._message.fault is None:
-            self._message.fault = error
+        self._fault = self._fault or error
 
     def finish(self, queue_id: str) -> Plan:
         """The message is complete: the handler's plan. Call :meth:`reset` after carrying it out."""
+        if self._fault is not None:
+            raise self._fault
         message = self._open()
-        if message.fault is not None:
-            raise message.fault
         envelope = Envelope(
             queue_id=queue_id,
             client_address=self._client_address,
@@ -151,6 +150,7 @@ class Session:
         if self._message is not None and self._message.body is not None:
             self._message.body.close()
         self._message = None
+        self._fault = None
 
     def _open(self) -> _Message:
         if self._message is None:
