@@ -1,0 +1,130 @@
+"""The key agent's decisions: who may have what signed. No sockets here, and no threads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+from mailsigil.keys.errors import KeyAgentRefused, Refusal
+from mailsigil.keys.protocol import (
+    Credential,
+    Operation,
+    Request,
+    decode_request,
+    encode_found,
+    encode_pong,
+    encode_refusal,
+    encode_signature,
+)
+from mailsigil.keys.source import KeySource, SigningKey
+
+log = logging.getLogger("mailsigil.keyd")
+
+_SHOWN: Final = 80
+
+
+class KeyAgent:
+    """Answers requests out of its sources. ``now`` gives the time, aware, in UTC."""
+
+    def __init__(self, sources: Sequence[KeySource], *, now: Callable[[], datetime]) -> None:
+        self._sources = tuple(sources)
+        self._now = now
+
+    def find(self, address: str) -> tuple[Credential, ...]:
+        """Gives the credentials that are valid now for an address (key form), source by source."""
+        now = self._now()
+        return tuple(
+            key.credential
+            for source in self._sources
+            for key in source.find(address.lower())
+            if key.valid_from <= now <= key.valid_until
+        )
+
+    def sign(self, *, key_id: str, address: str, scheme: str, data: bytes, peer_uid: int) -> bytes:
+        """Signs for an address. Raises KeyAgentRefused; each use and each refusal is a line in the log."""
+        try:
+            signature = self._sign(key_id, address.lower(), scheme, data)
+        except KeyAgentRefused as refused:
+            log.warning(
+                "refused key=%s address=%s peer_uid=%d scheme=%s reason=%s",
+                _shown(key_id),
+                _shown(address),
+                peer_uid,
+                _shown(scheme),
+                refused.reason.value,
+            )
+            raise
+        log.info("signed key=%s address=%s peer_uid=%d scheme=%s", key_id, _shown(address), peer_uid, scheme)
+        return signature
+
+    def answer(self, payload: bytes, *, peer_uid: int) -> bytes:
+        """Answers one request payload. Never raises: trouble is an answer too."""
+        try:
+            return self._answer(decode_request(payload), peer_uid)
+        except KeyAgentRefused as refused:
+            return encode_refusal(refused.reason, refused.sentence)
+        except Exception as error:
+            # The one catch-all of the agent: the caller learns nothing of its inside.
+            log.exception("request failed: %s", type(error).__name__)
+            return encode_refusal(Refusal.FAILED, "the key agent could not do it, its log tells why")
+
+    def refresh(self) -> None:
+        """Lets each source take in what has changed."""
+        for source in self._sources:
+            source.refresh()
+
+    def reload(self) -> None:
+        """Lets each source read everything anew."""
+        for source in self._sources:
+            source.reload()
+
+    def _answer(self, request: Request, peer_uid: int) -> bytes:
+        match request.operation:
+            case Operation.FIND:
+                return encode_found(self.find(request.address))
+            case Operation.SIGN:
+                return encode_signature(
+                    self.sign(
+                        key_id=request.key_id,
+                        address=request.address,
+                        scheme=request.scheme,
+                        data=request.data,
+                        peer_uid=peer_uid,
+                    )
+                )
+            case Operation.PING:
+                return encode_pong(sum(source.count() for source in self._sources))
+
+    def _sign(self, key_id: str, address: str, scheme: str, data: bytes) -> bytes:
+        # 1. The key is one of ours.
+        key = self._get(key_id)
+        if key is None:
+            raise KeyAgentRefused(Refusal.UNKNOWN_KEY, "the key agent holds no such key")
+        # 2. Its certificate names the address.
+        if address not in key.addresses:
+            raise KeyAgentRefused(Refusal.ADDRESS, "the key's certificate does not name the address")
+        # 3. The certificate is valid at this moment.
+        if not key.valid_from <= self._now() <= key.valid_until:
+            raise KeyAgentRefused(Refusal.NOT_VALID, "the key's certificate is not valid now")
+        # 4. The key signs this way.
+        if scheme not in key.credential.schemes:
+            raise KeyAgentRefused(Refusal.SCHEME, "the key does not sign with this scheme")
+        # 5. There is something to sign.
+        if not data:
+            raise KeyAgentRefused(Refusal.MALFORMED, "there is nothing to sign")
+        return key.sign(scheme, data)
+
+    def _get(self, key_id: str) -> SigningKey | None:
+        for source in self._sources:
+            key = source.get(key_id)
+            if key is not None:
+                return key
+        return None
+
+
+def _shown(text: str) -> str:
+    """A value from outside as one bounded word of the log."""
+    cut = text[:_SHOWN]
+    return "".join(c if c.isprintable() and not c.isspace() and c != '"' else "?" for c in cut)

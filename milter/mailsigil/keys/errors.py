@@ -1,0 +1,76 @@
+"""What can go wrong between those who need a signature and the keys.
+
+- :class:`KeyServiceError`
+    - :class:`KeyAgentUnavailable`: nobody answers; a later try may succeed.
+    - :class:`KeyAgentRefused`: the agent answered no, and says why.
+- :class:`ProtocolError`: bytes that are no conversation (inside the room only).
+- :class:`KeyFileError`: a file that gives no key; names the file and the mend.
+- :class:`KeyAgentSetupError`: the agent cannot start; names what to mend.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+
+class Refusal(Enum):
+    """Why the agent refused."""
+
+    MALFORMED = "malformed"
+    """The request could not be read."""
+    UNKNOWN_KEY = "unknown-key"
+    """The agent holds no such key (any more)."""
+    ADDRESS = "address"
+    """The key's certificate does not name the address."""
+    NOT_VALID = "not-valid"
+    """The certificate has expired, or its time has not come."""
+    SCHEME = "scheme"
+    """The key cannot sign this way."""
+    PEER = "peer"
+    """The caller's user is not allowed to ask."""
+    FAILED = "failed"
+    """The agent or the place of the key failed; its log tells more."""
+
+
+class KeyServiceError(Exception):
+    """No signature, no answer."""
+
+
+class KeyAgentUnavailable(KeyServiceError):
+    """The key agent does not answer. Hint: is ``mailsigil keyd`` running, on this socket?"""
+
+
+class KeyAgentRefused(KeyServiceError):
+    """The key agent answered no."""
+
+    def __init__(self, reason: Refusal, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+        self.sentence = sentence
+
+    def __str__(self) -> str:
+        return f"{self.sentence} ({self.reason.value})"
+
+
+class ProtocolError(ValueError):
+    """Bytes on the socket that do not follow the protocol."""
+
+
+class KeyFileError(Exception):
+    """A file from which no key can be taken."""
+
+    def __init__(self, path: Path, sentence: str, mend: str) -> None:
+        super().__init__(f"{path}: {sentence}. {mend}.")
+        self.path = path
+        self.sentence = sentence
+        self.mend = mend
+
+
+class KeyAgentSetupError(Exception):
+    """The agent cannot start."""
+
+    def __init__(self, sentence: str, mend: str) -> None:
+        super().__init__(f"{sentence}. {mend}.")
+        self.sentence = sentence
+        self.mend = mend

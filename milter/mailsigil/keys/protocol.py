@@ -1,0 +1,233 @@
+"""The language between the key agent and those who ask it, as bytes and values.
+
+A frame is a length of four bytes, most significant first, and one flat JSON object; binary values
+are base64. Either side may be hostile to the other, so every size is bounded before it is believed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from mailsigil.keys.errors import KeyAgentRefused, ProtocolError, Refusal
+
+MAX_FRAME = 262_144
+"""Octets of JSON that one frame may carry."""
+HEADER_SIZE = 4
+MAX_TEXT = 512
+"""Characters of one text value in a request: an address has at most 320."""
+MAX_BRACKETS = 64
+"""Opening brackets in a request, which is flat: a bound that keeps the JSON reader from recursing."""
+MAX_CREDENTIALS = 32
+MAX_INTERMEDIATES = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """What can sign for an address: the certificate, and the name of a key that stays elsewhere."""
+
+    key_id: str
+    certificate: bytes
+    """DER."""
+    intermediates: tuple[bytes, ...]
+    """DER, from the issuer of the certificate upwards, without the root."""
+    schemes: tuple[str, ...]
+    """Names of :class:`mailsigil.cms.algorithms.Scheme`, the preferred one first."""
+
+
+class Operation(Enum):
+    """What can be asked of the agent."""
+
+    FIND = "find"
+    SIGN = "sign"
+    PING = "ping"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One question. Values that an operation does not use are empty."""
+
+    operation: Operation
+    address: str = ""
+    key_id: str = ""
+    scheme: str = ""
+    data: bytes = b""
+
+
+def frame(payload: bytes) -> bytes:
+    """Puts the length before a payload; raises ProtocolError when it is too long for a frame."""
+    if len(payload) > MAX_FRAME:
+        raise ProtocolError(f"a frame of {len(payload)} octets exceeds the limit of {MAX_FRAME}")
+    return len(payload).to_bytes(HEADER_SIZE, "big") + payload
+
+
+def frame_size(header: bytes) -> int:
+    """Reads the length; raises ProtocolError when the frame would be empty or too long."""
+    size = int.from_bytes(header, "big")
+    if not 0 < size <= MAX_FRAME:
+        raise ProtocolError(f"a frame announces {size} octets, and the limit is {MAX_FRAME}")
+    return size
+
+
+def encode_request(request: Request) -> bytes:
+    """Writes a request as a payload."""
+    match request.operation:
+        case Operation.FIND:
+            return _dump({"op": "find", "address": request.address})
+        case Operation.SIGN:
+            return _dump(
+                {
+                    "op": "sign",
+                    "key_id": request.key_id,
+                    "address": request.address,
+                    "scheme": request.scheme,
+                    "data": _to_text(request.data),
+                }
+            )
+        case Operation.PING:
+            return _dump({"op": "ping"})
+
+
+def decode_request(payload: bytes) -> Request:
+    """Reads a request; raises KeyAgentRefused with MALFORMED for everything that is none."""
+    try:
+        if payload.count(b"{") + payload.count(b"[") > MAX_BRACKETS:
+            raise ProtocolError("a request is one flat JSON object")
+        fields = _load(payload)
+        operation = Operation(_text(fields, "op"))
+        if operation is Operation.PING:
+            return Request(operation=operation)
+        address = _text(fields, "address")
+        if operation is Operation.FIND:
+            return Request(operation=operation, address=address)
+        return Request(
+            operation=operation,
+            address=address,
+            key_id=_text(fields, "key_id"),
+            scheme=_text(fields, "scheme"),
+            data=_from_text(fields.get("data")),
+        )
+    except ValueError as error:
+        raise KeyAgentRefused(Refusal.MALFORMED, "the request is malformed") from error
+
+
+def encode_found(credentials: tuple[Credential, ...]) -> bytes:
+    """Writes the answer to ``find``; what does not fit into one frame is left out from the end."""
+    items: list[object] = []
+    room = MAX_FRAME - 64
+    for credential in credentials[:MAX_CREDENTIALS]:
+        item = {
+            "key_id": credential.key_id,
+            "certificate": _to_text(credential.certificate),
+            "intermediates": [_to_text(der) for der in credential.intermediates[:MAX_INTERMEDIATES]],
+            "schemes": list(credential.schemes),
+        }
+        room -= len(_dump(item)) + 1
+        if room < 0:
+            break
+        items.append(item)
+    return _dump({"credentials": items})
+
+
+def encode_signature(signature: bytes) -> bytes:
+    """Writes the answer to ``sign``."""
+    return _dump({"signature": _to_text(signature)})
+
+
+def encode_pong(keys: int) -> bytes:
+    """Writes the answer to ``ping``: how many keys the agent holds."""
+    return _dump({"keys": keys})
+
+
+def encode_refusal(refusal: Refusal, sentence: str) -> bytes:
+    """Writes a refusal."""
+    return _dump({"refused": refusal.value, "sentence": sentence[:MAX_TEXT]})
+
+
+def decode_found(payload: bytes) -> tuple[Credential, ...]:
+    """Reads the answer to ``find``; raises KeyAgentRefused, or ProtocolError for nonsense."""
+    items = _answer(payload).get("credentials")
+    if not isinstance(items, list) or len(items) > MAX_CREDENTIALS:
+        raise ProtocolError("the key agent's answer holds no list of credentials")
+    return tuple(_credential(item) for item in items)
+
+
+def decode_signature(payload: bytes) -> bytes:
+    """Reads the answer to ``sign``; raises KeyAgentRefused, or ProtocolError for nonsense."""
+    signature = _from_text(_answer(payload).get("signature"))
+    if not signature:
+        raise ProtocolError("the key agent's answer holds no signature")
+    return signature
+
+
+def decode_pong(payload: bytes) -> int:
+    """Reads the answer to ``ping``; raises KeyAgentRefused, or ProtocolError for nonsense."""
+    keys = _answer(payload).get("keys")
+    if not isinstance(keys, int):
+        raise ProtocolError("the key agent's answer holds no number of keys")
+    return keys
+
+
+def _credential(item: object) -> Credential:
+    if not isinstance(item, dict):
+        raise ProtocolError("a credential is a JSON object")
+    intermediates, schemes = item.get("intermediates"), item.get("schemes")
+    if not isinstance(intermediates, list) or len(intermediates) > MAX_INTERMEDIATES:
+        raise ProtocolError("a credential has a list of intermediates")
+    if not isinstance(schemes, list) or not all(isinstance(name, str) for name in schemes) or not schemes:
+        raise ProtocolError("a credential has a list of schemes")
+    return Credential(
+        key_id=_text(item, "key_id"),
+        certificate=_from_text(item.get("certificate")),
+        intermediates=tuple(_from_text(text) for text in intermediates),
+        schemes=tuple(schemes),
+    )
+
+
+def _answer(payload: bytes) -> Mapping[str, object]:
+    fields = _load(payload)
+    if "refused" in fields:
+        try:
+            refusal = Refusal(fields["refused"])
+        except ValueError:
+            refusal = Refusal.FAILED
+        raise KeyAgentRefused(refusal, _text(fields, "sentence"))
+    return fields
+
+
+def _dump(fields: Mapping[str, object]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode("ascii")
+
+
+def _load(payload: bytes) -> Mapping[str, object]:
+    try:
+        fields = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("a frame holds no JSON") from error
+    if not isinstance(fields, dict):
+        raise ProtocolError("a frame holds JSON that is no object")
+    return fields
+
+
+def _text(fields: Mapping[str, object], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not value or len(value) > MAX_TEXT:
+        raise ProtocolError(f"{name} is missing, or is no short text")
+    return value
+
+
+def _to_text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _from_text(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise ProtocolError("a binary value is missing")
+    try:
+        return base64.b64decode(value, validate=True)
+    except (ValueError, binascii.Error) as error:
+        raise ProtocolError("a binary value is no base64") from error
