@@ -1,0 +1,113 @@
+"""The key agent as a service: its socket, its user, its processes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from mailsigil.keys.agent import KeyAgent
+from mailsigil.keys.folder import KeyFolder
+from mailsigil.keys.hygiene import guard_memory
+from mailsigil.keys.server import KeyAgentServer, listen
+from mailsigil.process.control import WorkerControl
+from mailsigil.process.privileges import become, find_user
+from mailsigil.process.supervisor import Supervisor
+
+log = logging.getLogger("mailsigil.keyd")
+
+REFRESH_SECONDS: Final = 3.0
+"""So often the folder is looked at for changes."""
+DRAIN_SECONDS: Final = 10.0
+"""Time for open requests when the agent stops."""
+
+
+def run_agent(
+    *,
+    socket_path: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    allowed_users: Sequence[str],
+    user: str = "",
+    processes: int = 1,
+    socket_mode: int | None = None,
+    refresh_seconds: float = REFRESH_SECONDS,
+) -> int:
+    """Runs the key agent until SIGTERM or SIGINT; gives the exit status.
+
+    SIGHUP reads the folder anew. ``allowed_users`` are names or numbers; root and the agent's own user
+    may always ask, for nothing in the agent is hidden from them. Without ``socket_mode`` the socket is
+    open to everybody if others than those two are allowed: the check of the caller's user decides.
+    Raises KeyAgentSetupError, or PrivilegeError for a user that is missing or cannot be changed to.
+    """
+    path = Path(socket_path)
+    trusted = {0, find_user(user).pw_uid if user else os.geteuid()}
+    allowed = trusted | {_uid_of(name) for name in allowed_users}
+    if socket_mode is None:
+        socket_mode = 0o600 if allowed == trusted else 0o666
+    with listen(path, mode=socket_mode) as listener, _removed_at_end(path):
+        become(user)
+        guard_memory()
+        keys = KeyFolder(folder)
+        agent = KeyAgent([keys], now=lambda: datetime.now(UTC))
+        # Read before the first fork: all processes share the memory, and findings are logged once.
+        agent.reload()
+        log.info("key agent listens on %s with %d keys", path, keys.count())
+
+        def work(control: WorkerControl) -> None:
+            _work(agent, listener, control, allowed_uids=allowed, refresh_seconds=refresh_seconds)
+
+        return Supervisor(spawn=work, count=processes, drain_seconds=DRAIN_SECONDS).run()
+
+
+def _work(
+    agent: KeyAgent,
+    listener: socket.socket,
+    control: WorkerControl,
+    *,
+    allowed_uids: Collection[int],
+    refresh_seconds: float,
+) -> None:
+    """The life of one process of the agent."""
+    guard_memory()
+    # A process that takes a dead one's place knows the folder as it was when the agent started.
+    agent.refresh()
+    server = KeyAgentServer(agent, listener, allowed_uids=allowed_uids)
+    threading.Thread(target=_watch, args=(agent, refresh_seconds), name="watch", daemon=True).start()
+    control.start(on_reload=agent.reload, on_retire=server.stop)
+    server.serve()
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while server.open_connections() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _watch(agent: KeyAgent, seconds: float) -> None:
+    while True:
+        time.sleep(seconds)
+        try:
+            agent.refresh()
+        except Exception as error:
+            # Whatever it was, the keys that are held go on signing.
+            log.exception("the key folder could not be looked at: %s", type(error).__name__)
+
+
+def _uid_of(name: str) -> int:
+    return int(name) if name.isascii() and name.isdigit() else find_user(name).pw_uid
+
+
+@contextlib.contextmanager
+def _removed_at_end(path: Path) -> Iterator[None]:
+    ours = path.stat().st_ino
+    try:
+        yield
+    finally:
+        # A successor may listen there by now; and as a lesser user the agent may not be able to.
+        with contextlib.suppress(OSError):
+            if path.stat().st_ino == ours:
+                path.unlink()

@@ -1,0 +1,232 @@
+"""The key agent on its unix socket: who may connect, for how long, and how many."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import stat
+import struct
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mailsigil.keys.agent import KeyAgent
+from mailsigil.keys.connection import Connection
+from mailsigil.keys.errors import KeyAgentSetupError, ProtocolError, Refusal
+from mailsigil.keys.protocol import encode_refusal
+
+log = logging.getLogger("mailsigil.keyd")
+
+BACKLOG: Final = 512
+STACK_SIZE: Final = 1_048_576
+"""Octets of a thread's stack: requests are flat, and signing needs little."""
+_ACCEPT_SECONDS: Final = 0.25
+"""So often the acceptor looks whether it is to stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLimits:
+    """What one process of the agent grants its callers; times in seconds."""
+
+    connections: int = 256
+    idle: float = 60.0
+    """An unused connection is closed after this time."""
+    frame: float = 5.0
+    """A frame that has begun must be complete after this time, and an answer be taken."""
+
+
+def listen(path: Path, *, mode: int) -> socket.socket:
+    """Opens the agent's socket; a stale one is replaced.
+
+    Raises KeyAgentSetupError when another agent answers there, or the place cannot be used.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        # Nobody connects before the mode is right: until then only the own user may.
+        old = os.umask(0o177)
+        try:
+            listener.bind(os.fspath(path))
+        finally:
+            os.umask(old)
+        path.chmod(mode)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise KeyAgentSetupError(
+            f"the key agent cannot listen on {path}: {error.strerror or error}",
+            "See that its folder exists and that the key agent's user may write there",
+        ) from error
+    except KeyAgentSetupError:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(status.st_mode):
+        raise KeyAgentSetupError(
+            f"{path} is there already and is no socket", "Remove it, or name another path"
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except BlockingIOError:
+            pass  # Its queue is full, so it lives.
+    raise KeyAgentSetupError(
+        f"another key agent answers on {path}", "Stop it first, or give this one a socket of its own"
+    )
+
+
+class KeyAgentServer:
+    """Serves an agent on a listening socket, one thread a connection, until it is told to stop."""
+
+    def __init__(
+        self,
+        agent: KeyAgent,
+        listener: socket.socket,
+        *,
+        allowed_uids: Collection[int],
+        limits: ServerLimits = ServerLimits(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._agent = agent
+        self._listener = listener
+        self._allowed_uids = frozenset(allowed_uids)
+        self._limits = limits
+        self._clock = clock
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._room = threading.Semaphore(limits.connections)
+        self._waiting: dict[Connection, float] = {}
+        self._open = 0
+
+    def serve(self) -> None:
+        """Takes connections until :meth:`stop`; the open requests are not waited for."""
+        # The listener stays blocking, with the kernel's time limit: several processes that wait in
+        # accept(2) take turns, where a poll would wake them all or always the same one.
+        self._listener.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, int(_ACCEPT_SECONDS * 1_000_000))
+        )
+        threading.stack_size(STACK_SIZE)
+        while not self._stop.is_set():
+            if not self._room.acquire(timeout=_ACCEPT_SECONDS):
+                self._make_room()
+                continue
+            if not self._accept():
+                self._room.release()
+
+    def stop(self) -> None:
+        """Takes no new connection and ends those that wait; requests that have begun are finished."""
+        self._stop.set()
+        with self._lock:
+            waiting = list(self._waiting)
+        for connection in waiting:
+            connection.interrupt()
+
+    def open_connections(self) -> int:
+        """Tells how many connections are open."""
+        with self._lock:
+            return self._open
+
+    def _accept(self) -> bool:
+        """Takes one connection, if there is one; True when a thread serves it now."""
+        try:
+            connected, _ = self._listener.accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            # Out of descriptors, or a caller that left at once: pause, so as not to spin.
+            log.error("cannot take a connection: %s", error)
+            self._stop.wait(_ACCEPT_SECONDS)
+            return False
+        connection = Connection(connected)
+        uid = _peer_uid(connected)
+        if uid not in self._allowed_uids:
+            log.warning("refused connection peer_uid=%d: the user is not among the allowed ones", uid)
+            _turn_away(connection)
+            return False
+        with self._lock:
+            self._open += 1
+        try:
+            threading.Thread(target=self._converse, args=(connection, uid), daemon=True).start()
+        except RuntimeError as error:
+            log.error("cannot serve a connection: %s", error)
+            self._leave(connection)
+            return False
+        return True
+
+    def _converse(self, connection: Connection, uid: int) -> None:
+        try:
+            while not self._stop.is_set():
+                payload = self._next(connection)
+                if payload is None:
+                    return
+                answer = self._agent.answer(payload, peer_uid=uid)
+                connection.send(answer, within=self._limits.frame)
+        except ProtocolError as error:
+            log.warning("peer_uid=%d: %s", uid, error)
+            _say(connection, encode_refusal(Refusal.MALFORMED, str(error)))
+        except TimeoutError:
+            log.debug("peer_uid=%d: a connection was idle or too slow", uid)
+        except OSError as error:
+            log.debug("peer_uid=%d: connection lost: %s", uid, error)
+        finally:
+            self._leave(connection)
+            self._room.release()
+
+    def _next(self, connection: Connection) -> bytes | None:
+        with self._lock:
+            self._waiting[connection] = self._clock()
+        try:
+            if self._stop.is_set():
+                return None
+            return connection.receive(wait=self._limits.idle, within=self._limits.frame)
+        finally:
+            with self._lock:
+                self._waiting.pop(connection, None)
+
+    def _make_room(self) -> None:
+        """All places are taken: who has been silent for longest goes, and may come back."""
+        with self._lock:
+            longest = min(self._waiting, key=lambda connection: self._waiting[connection], default=None)
+            if longest is not None and self._clock() - self._waiting[longest] < _ACCEPT_SECONDS:
+                longest = None
+        if longest is not None:
+            longest.interrupt()
+
+    def _leave(self, connection: Connection) -> None:
+        connection.close()
+        with self._lock:
+            self._open -= 1
+
+
+def _peer_uid(connected: socket.socket) -> int:
+    # unix(7): the credentials of who called connect(2), set by the kernel.
+    form = struct.Struct("iII")
+    uid: int = form.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, form.size))[1]
+    return uid
+
+
+def _turn_away(connection: Connection) -> None:
+    _say(connection, encode_refusal(Refusal.PEER, "this user may not use the key agent (keyd.allowed_users)"))
+    connection.close()
+
+
+def _say(connection: Connection, payload: bytes) -> None:
+    try:
+        connection.send(payload, within=0.1)
+    except OSError:
+        return  # Who does not listen need not know.
