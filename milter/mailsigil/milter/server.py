@@ -48,7 +48,9 @@ _SILENT = lib.P_NR_CONN | lib.P_NR_MAIL | lib.P_NR_RCPT | lib.P_NR_HDR | lib.P_N
 _UNUSED = lib.P_NOHELO | lib.P_NODATA | lib.P_NOUNKNOWN
 _MACROS = (
     (lib.M_CONNECT, b"{daemon_name}"),
-    (lib.M_ENVFROM, b"i {auth_authen}"),
+    # {mail_addr} is always there. Without any macro for a message libmilter would keep those of the
+    # message before, and with them its login.
+    (lib.M_ENVFROM, b"{auth_authen} {mail_addr}"),
     (lib.M_EOM, b"i"),
 )
 
