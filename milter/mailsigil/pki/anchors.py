@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from mailsigil.pki.level import BR_POLICIES, MAILSIGIL_POLICIES, Level
 
@@ -119,20 +120,36 @@ def _parse(path: Path, data: bytes) -> list[x509.Certificate]:
 
 
 def _require_authority(path: Path, number: int, certificate: x509.Certificate) -> None:
-    subject = certificate.subject.rfc4514_string() or "without a subject"
+    subject = certificate.subject.rfc4514_string()[:120] or "without a subject"
     try:
-        extensions = certificate.extensions
         certificate.public_key()
-    except (ValueError, x509.DuplicateExtension, TypeError) as error:
+        fault = _anchor_fault(certificate)
+    except (ValueError, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
         raise AnchorError(path, f"certificate {number} ({subject}) cannot be read: {error}") from error
-    try:
-        authority = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        # Old roots of X.509 version 1 have no extensions; later ones must say that they are authorities.
-        authority = certificate.version is x509.Version.v1
-    if not authority:
+    if fault:
         raise AnchorError(
             path,
-            f"certificate {number} ({subject}) is no certification authority;"
+            f"certificate {number} ({subject}) {fault};"
             " give the root or issuing authority's certificate instead of a sender's",
         )
+
+
+def _anchor_fault(certificate: x509.Certificate) -> str:
+    basic: bool | None = None
+    signs = True
+    for extension in certificate.extensions:
+        value = extension.value
+        if isinstance(value, x509.BasicConstraints):
+            basic = value.ca
+        elif isinstance(value, x509.KeyUsage):
+            signs = value.key_cert_sign
+        elif extension.critical and isinstance(value, x509.UnrecognizedExtension):
+            return f"has the critical extension {extension.oid.dotted_string}, which is not known here"
+    if not list(certificate.subject):
+        return "has no name, so nobody can name it as issuer"
+    if basic is None:
+        # Old roots of X.509 version 1 have no extensions; later ones must say that they are authorities.
+        basic = certificate.version is x509.Version.v1
+    if not basic:
+        return "is no certification authority"
+    return "" if signs else "may not sign certificates"

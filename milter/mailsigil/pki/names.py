@@ -130,18 +130,25 @@ def certificate_addresses(certificate: x509.Certificate) -> tuple[str, ...]:
     9598 3). Only where it has none of either kind, the subject's emailAddress counts (RFC 8550 3). An
     alternative name that cannot be read gives no address at all.
     """
+    normal = (normalise_address(text) for text in _address_texts(certificate)[:MAX_ADDRESSES])
+    return tuple(dict.fromkeys(address for address in normal if address))
+
+
+def has_unfit_address(certificate: x509.Certificate) -> bool:
+    """Tell whether a certificate gives a text for a mail address that cannot be one."""
+    return not all(normalise_address(text) for text in _address_texts(certificate))
+
+
+def _address_texts(certificate: x509.Certificate) -> list[str]:
     try:
         alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         found = None
     except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
-        return ()
+        return []
     else:
         found = _alternative_addresses(alternative)
-    if found is None:
-        found = _Attributes(certificate, "subject").all(NameOID.EMAIL_ADDRESS)
-    normal = (normalise_address(text) for text in found[:MAX_ADDRESSES])
-    return tuple(dict.fromkeys(address for address in normal if address))
+    return _Attributes(certificate, "subject").all(NameOID.EMAIL_ADDRESS) if found is None else found
 
 
 def _alternative_addresses(alternative: x509.SubjectAlternativeName) -> list[str] | None:
@@ -181,7 +188,7 @@ def normalise_address(text: str) -> str:
     local, at, domain = text.rpartition("@")
     if not at or not local or not domain or len(text.encode("utf-8", "replace")) > _MAX_ADDRESS:
         return ""
-    if any(_unfit(character) for character in text):
+    if any(_unfit(character) for character in text) or ("@" in local and not local.startswith('"')):
         return ""
     try:
         # No compatibility mapping: a domain in look-alike characters is not a domain (RFC 5891 5.3).

@@ -43,8 +43,10 @@ class Parsed:
     issuer: str
     key: bytes
     """SubjectPublicKeyInfo."""
-    weakness: str
-    """Why the key or the signature on the certificate is too weak; empty when it is not."""
+    key_weakness: str
+    """Why the key is not accepted; empty when it is."""
+    signature_weakness: str
+    """Why the signature on the certificate is not accepted; empty when it is."""
 
     @property
     def not_before(self) -> datetime:
@@ -83,7 +85,8 @@ def parse_certificate(der: bytes) -> Parsed:
             subject=asn1.subject.hashable,
             issuer=asn1.issuer.hashable,
             key=asn1.public_key.dump(),
-            weakness=_weakness(certificate),
+            key_weakness=_explicit_curve(asn1) or key_weakness(certificate),
+            signature_weakness=_signature_weakness(certificate),
         )
     except UnreadableCertificate:
         raise
@@ -92,8 +95,11 @@ def parse_certificate(der: bytes) -> Parsed:
         raise UnreadableCertificate(f"the certificate cannot be read: {error}"[:300]) from error
 
 
-def _weakness(certificate: x509.Certificate) -> str:
-    return key_weakness(certificate) or _signature_weakness(certificate)
+def _explicit_curve(asn1: Any) -> str:
+    key = asn1.public_key
+    if key.algorithm == "ec" and key["algorithm"]["parameters"].name != "named":
+        return "its curve has no name"  # RFC 5480 2.1.1
+    return ""
 
 
 def key_weakness(certificate: x509.Certificate) -> str:
@@ -107,6 +113,8 @@ def key_weakness(certificate: x509.Certificate) -> str:
             return f"its RSA key has {key.key_size} bits and {RSA_BITS[0]} are the least"
         case rsa.RSAPublicKey() if key.key_size > RSA_BITS[1]:
             return f"its RSA key has {key.key_size} bits and {RSA_BITS[1]} are the most"
+        case rsa.RSAPublicKey() if key.key_size % 8:
+            return f"its RSA key has {key.key_size} bits, which is no number of octets"
         case rsa.RSAPublicKey() | ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
             return ""
         case ec.EllipticCurvePublicKey():

@@ -18,6 +18,7 @@ from typing import Final
 from mailsigil.pki import pkix
 from mailsigil.pki.anchors import AnchorSet, TrustStore
 from mailsigil.pki.chains import Anchor, AnchorIndex, Chain, ChainLimit, candidate_chains
+from mailsigil.pki.conformance import MAX_NAME_CHECKS, name_checks, nonconformity
 from mailsigil.pki.constraints import violated_constraint
 from mailsigil.pki.parsed import Parsed, UnreadableCertificate, parse_certificate
 from mailsigil.pki.purpose import authority_misuse, leaf_misuse
@@ -96,6 +97,8 @@ class PathValidator:
         """
         if at.utcoffset() is None:
             raise ValueError("the time of validation needs a time zone")
+        # Certificates know whole seconds, and the last one of their validity belongs to it.
+        at = at.replace(microsecond=0)
         key = _cache_key(leaf, intermediates)
         with self._lock:
             cached = self._verdicts.get(key)
@@ -163,33 +166,51 @@ class PathValidator:
 
 def _judge(chain: Chain, at: datetime) -> PathVerdict:
     """Judge one chain, in steps."""
+    anchors = chain.anchor.anchors
+    authorities = [authority.certificate for authority in chain.authorities]
     # 1. Keys and signature algorithms are strong enough; the anchor's own signature proves nothing.
-    for member in (chain.leaf, *chain.intermediates):
-        if member.weakness:
-            return PathVerdict(status=PathStatus.WEAK, reason=f"{member.label}: {member.weakness}")
-    # 2. Signatures, validity, names, policies, constraints and critical extensions (RFC 5280 6.1).
+    weakness = _weakness(chain)
+    if weakness:
+        return PathVerdict(status=PathStatus.WEAK, reason=weakness)
+    # 2. The certificates keep to their profile (RFC 5280 4), and checking their names is affordable.
+    fault = nonconformity(chain.leaf, chain.intermediates, public=anchors.public)
+    if fault:
+        return PathVerdict(status=PathStatus.MALFORMED, reason=fault)
+    if name_checks([chain.leaf.certificate, *authorities]) > MAX_NAME_CHECKS:
+        return PathVerdict(status=PathStatus.LIMIT, reason="the path has too many names and constraints")
+    # 3. Signatures, validity, names, policies, constraints and critical extensions (RFC 5280 6.1).
     try:
         policies = pkix.validate_chain(chain, at)
     except pkix.ChainInvalid as error:
         return PathVerdict(status=_STATUS[error.fault], reason=error.sentence)
-    # 3. The mail addresses lie within name constraints (RFC 5280 4.2.1.10, RFC 9598 6).
-    authorities = [authority.certificate for authority in chain.authorities]
+    # 4. The mail addresses lie within name constraints (RFC 5280 4.2.1.10, RFC 9598 6).
     violation = violated_constraint(chain.leaf.certificate, authorities)
     if violation:
         return PathVerdict(status=PathStatus.CONSTRAINT, reason=violation)
-    # 4. Everybody acts within their purpose (RFC 8550 4.4).
-    anchors = chain.anchor.anchors
-    misuse = leaf_misuse(chain.leaf.certificate, public=anchors.public) or authority_misuse(authorities)
+    # 5. Everybody acts within their purpose (RFC 8550 4.4).
+    misuse = leaf_misuse(chain.leaf.certificate, public=anchors.public) or authority_misuse(
+        authorities, public=anchors.public
+    )
     if misuse:
         return PathVerdict(status=PathStatus.BAD_PURPOSE, reason=misuse)
-    # 5. Nobody was revoked: belongs here, between purpose and trust.
-    # 6. Trusted.
+    # 6. Nobody was revoked: belongs here, between purpose and trust.
+    # 7. Trusted.
     return PathVerdict(
         status=PathStatus.TRUSTED,
         anchor_set=anchors,
         chain=(chain.leaf.der, *(authority.der for authority in chain.authorities)),
         policies=policies,
     )
+
+
+def _weakness(chain: Chain) -> str:
+    for member in (chain.leaf, *chain.authorities):
+        if member.key_weakness:
+            return f"{member.label}: {member.key_weakness}"
+    for member in (chain.leaf, *chain.intermediates):
+        if member.signature_weakness:
+            return f"{member.label}: {member.signature_weakness}"
+    return ""
 
 
 _STATUS: Final = {

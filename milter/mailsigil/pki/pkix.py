@@ -66,8 +66,9 @@ def validate_chain(chain: Chain, at: datetime) -> frozenset[str]:
     Raises ``ChainInvalid``.
     """
     try:
+        anchor = chain.anchor.parsed.asn1
         path = ValidationPath(
-            trust_anchor=CertTrustAnchor(chain.anchor.parsed.asn1, _qualifiers(chain.anchor.parsed.asn1)),
+            trust_anchor=CertTrustAnchor(anchor, _qualifiers(anchor, len(chain.intermediates) + 1)),
             interm=[parsed.asn1 for parsed in reversed(chain.intermediates)],
             leaf=chain.leaf.asn1,
         )
@@ -105,8 +106,8 @@ def _context(at: datetime) -> ValidationContext:
     )
 
 
-def _qualifiers(anchor: asn1_x509.Certificate) -> TrustQualifiers:
-    """Hold an anchor to what its own certificate says: validity, path length, name constraints."""
+def _qualifiers(anchor: asn1_x509.Certificate, length: int) -> TrustQualifiers:
+    """Hold an anchor to what its own certificate says (RFC 5937), on a path of ``length`` certificates."""
     # Kinds of names that the anchor says nothing about stay free.
     permitted, excluded = default_permitted_subtrees(), default_excluded_subtrees()
     constraints = anchor.name_constraints_value
@@ -115,16 +116,33 @@ def _qualifiers(anchor: asn1_x509.Certificate) -> TrustQualifiers:
             permitted.update(process_general_subtrees(constraints["permitted_subtrees"]))
         if isinstance(constraints["excluded_subtrees"], asn1_x509.GeneralSubtrees):
             excluded.update(process_general_subtrees(constraints["excluded_subtrees"]))
+    limits = anchor.policy_constraints_value
+    explicit = limits["require_explicit_policy"].native if limits else None
+    mapping = limits["inhibit_policy_mapping"].native if limits else None
+    inhibit = anchor.inhibit_any_policy_value
     return TrustQualifiers(
         standard_parameters=PKIXValidationParams(
+            user_initial_policy_set=_anchor_policies(anchor),
+            initial_explicit_policy=explicit is not None and explicit <= length,
+            initial_policy_mapping_inhibit=mapping is not None and mapping < length,
+            initial_any_policy_inhibit=inhibit is not None and inhibit.native < length,
             initial_permitted_subtrees=permitted,
             initial_excluded_subtrees=excluded,
             max_policy_graph_nodes=_POLICY_NODES,
         ),
         max_path_length=anchor.max_path_length,
+        # Attribute certificates play no part, but the library asks for both numbers or none.
+        max_aa_path_length=anchor.max_path_length,
         valid_from=anchor.not_valid_before,
         valid_until=anchor.not_valid_after,
     )
+
+
+def _anchor_policies(anchor: asn1_x509.Certificate) -> frozenset[str]:
+    listed = anchor.certificate_policies_value
+    if listed is None or any(p["policy_identifier"].native == "any_policy" for p in listed):
+        return frozenset({"any_policy"})
+    return frozenset(policy["policy_identifier"].dotted for policy in listed)
 
 
 def _run(validation: Coroutine[Any, Any, object]) -> None:

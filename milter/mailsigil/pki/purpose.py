@@ -12,12 +12,19 @@ _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 _MAIL = ExtendedKeyUsageOID.EMAIL_PROTECTION
 _ANY = ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
+_NEVER_WITH_MAIL = (
+    _ANY,
+    ExtendedKeyUsageOID.SERVER_AUTH,
+    ExtendedKeyUsageOID.CODE_SIGNING,
+    ExtendedKeyUsageOID.TIME_STAMPING,
+)
 
 
 def leaf_misuse(certificate: x509.Certificate, *, public: bool) -> str:
     """Tell why a signer's certificate is not for signing mail; empty when it is.
 
-    Under a ``public`` anchor the extended key usage "any" is not enough (S/MIME BR 7.1.2.3 f).
+    Under a ``public`` anchor the extended key usage must name mail, and must not name what S/MIME BR
+    7.1.2.3 f keeps apart from it.
     """
     if certificate.version is not x509.Version.v3:
         return "the certificate is of version 1, which cannot say what it is for"
@@ -34,23 +41,30 @@ def leaf_misuse(certificate: x509.Certificate, *, public: bool) -> str:
             # RFC 8550 4.4.2
             return "the certificate's key usage does not include signing"
     extended = _value(extensions, x509.ExtendedKeyUsage)
-    if extended is not None and _MAIL not in extended:
+    if public:
+        return _public_leaf_misuse(extended)
+    if extended is not None and _MAIL not in extended and _ANY not in extended:
         # RFC 8550 4.4.4
-        if _ANY not in extended:
-            return "the certificate's extended key usage does not include mail protection"
-        if public:
-            return "the certificate is for any purpose, which a public authority cannot give for mail"
+        return "the certificate's extended key usage does not include mail protection"
     return ""
 
 
-def authority_misuse(authorities: Sequence[x509.Certificate]) -> str:
+def _public_leaf_misuse(extended: x509.ExtendedKeyUsage | None) -> str:
+    if extended is None or _MAIL not in extended:
+        return "the certificate is not meant for mail expressly, as a public authority's has to be"
+    if any(usage in extended for usage in _NEVER_WITH_MAIL):
+        return "the certificate is meant for mail and for something that must not be together with it"
+    return ""
+
+
+def authority_misuse(authorities: Sequence[x509.Certificate], *, public: bool) -> str:
     """Tell which authority of a path may not issue certificates for mail; empty when all may.
 
     An extended key usage in an authority's certificate limits what it issues (S/MIME BR 7.1.2.2 g).
     """
     for authority in authorities:
         extended = _value(authority.extensions, x509.ExtendedKeyUsage)
-        if extended is not None and _MAIL not in extended and _ANY not in extended:
+        if extended is not None and _MAIL not in extended and (public or _ANY not in extended):
             name: str = authority.subject.rfc4514_string()
             return f"{name[:120]} may not issue certificates for mail"
     return ""
