@@ -32,7 +32,7 @@ def _sockets(settings: Settings) -> Iterator[Mistake]:
     if address.family is SocketFamily.UNIX:
         if address.path == settings.keyd.socket:
             yield (
-                ("keyd", "socket"),
+                ("keyd", "socket") if "socket" in settings.keyd.model_fields_set else ("milter", "socket"),
                 f'"socket" in [keyd] and in [milter] are both "{address.path}"; give each its own',
             )
         return
@@ -64,8 +64,9 @@ def _directions(settings: Settings) -> Iterator[Mistake]:
 def _users(settings: Settings) -> Iterator[Mistake]:
     user = settings.milter.user
     if user and user not in settings.keyd.allowed_users:
+        listed = "allowed_users" in settings.keyd.model_fields_set
         yield (
-            ("keyd", "allowed_users"),
+            ("keyd", "allowed_users") if listed else ("milter", "user"),
             f'the milter runs as "{user}", which "allowed_users" in [keyd] does not list;'
             " it would get no signature",
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from mailsigil.config.errors import ConfigError, Finding
 from mailsigil.config.locate import KeyPath, locate
@@ -34,7 +35,7 @@ class Document(Generic[M]):
 
     def refuse(self, mistakes: Iterable[tuple[KeyPath, str]]) -> None:
         """Raise ``ConfigError`` where there is any mistake; each is a place and a sentence."""
-        findings = [Finding(str(self.path), self.line(path), sentence) for path, sentence in mistakes]
+        findings = [Finding.of(self.path, self.line(path), sentence) for path, sentence in mistakes]
         if findings:
             raise ConfigError(*findings)
 
@@ -49,11 +50,17 @@ def load_document(path: Path, model: type[M]) -> Document[M]:
     except ValidationError as error:
         raise ConfigError(
             *(
-                Finding(str(path), _line(lines, one["loc"]), model_sentence(one, model))
+                Finding.of(path, _line(lines, one["loc"]), model_sentence(one, model))
                 for one in error.errors()
+                if not _echo(one)
             )
         ) from None
     return Document(path, value, lines)
+
+
+def _echo(error: ErrorDetails) -> bool:
+    """A list is called too short when its elements were refused, which is told of each of them."""
+    return error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
 
 
 def _line(lines: dict[KeyPath, int], path: KeyPath) -> int:
@@ -68,15 +75,15 @@ def _read(path: Path) -> str:
             data = file.read(MAX_FILE + 1)
     except OSError as error:
         sentence = f"cannot be read: {error.strerror}; correct the path or the file's rights"
-        raise ConfigError(Finding(str(path), 0, sentence)) from error
+        raise ConfigError(Finding.of(path, 0, sentence)) from error
     if len(data) > MAX_FILE:
-        raise ConfigError(Finding(str(path), 0, f"is larger than {MAX_FILE} octets"))
+        raise ConfigError(Finding.of(path, 0, f"is larger than {MAX_FILE} octets"))
     try:
         # Windows editors put a byte order mark in front, which TOML does not know.
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(Finding(str(path), line, "is not UTF-8; save the file as UTF-8")) from error
+        raise ConfigError(Finding.of(path, line, "is not UTF-8; save the file as UTF-8")) from error
 
 
 def _parse(path: Path, text: str) -> dict[str, object]:
@@ -85,6 +92,6 @@ def _parse(path: Path, text: str) -> dict[str, object]:
     except tomllib.TOMLDecodeError as error:
         line, sentence = syntax_sentence(str(error))
         line = line or text.rstrip().count("\n") + 1
-        raise ConfigError(Finding(str(path), line, sentence)) from error
+        raise ConfigError(Finding.of(path, line, sentence)) from error
     except RecursionError as error:
-        raise ConfigError(Finding(str(path), 0, "lists or tables stand too deep in one another")) from error
+        raise ConfigError(Finding.of(path, 0, "lists or tables stand too deep in one another")) from error

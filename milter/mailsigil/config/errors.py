@@ -15,6 +15,11 @@ class Finding:
     sentence: str
     """What is wrong and what was meant, without a full stop."""
 
+    @classmethod
+    def of(cls, path: object, line: int, sentence: str) -> Finding:
+        """Make a finding whose sentence may repeat text from the file: what cannot be seen becomes ``?``."""
+        return cls(str(path), line, "".join(sign if sign.isprintable() else "?" for sign in sentence))
+
     def __str__(self) -> str:
         place = f"{self.path}:{self.line}" if self.line else self.path
         return f"{place}: {self.sentence}"

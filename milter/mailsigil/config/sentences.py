@@ -44,7 +44,10 @@ _SYNTAX: Final = (
     ("Cannot redefine", "this section was given before in another way"),
     ("Invalid value", 'this value cannot be read; texts stand in quotes: "..."'),
     ("Expected '=' after a key", 'behind a key stands "=" and a value'),
-    ("Expected newline or end of document", "there is more on this line than one key and its value"),
+    (
+        "Expected newline or end of document",
+        'there is more on this line than one key and its value; texts stand in quotes: "..."',
+    ),
     ("Unclosed array", 'a list misses its closing "]"'),
     ("Unterminated string", "a text misses its closing quote"),
     ("Illegal character", "a text misses its closing quote, or holds a control character"),
@@ -62,6 +65,8 @@ def syntax_sentence(message: str) -> tuple[int, str]:
     place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", message)
     line = int(place[1]) if place and place[1] else 0
     message = message[: place.start()] if place else message
+    if not line:
+        return 0, 'the file ends in the middle of a value; a list may miss its closing "]"'
     for beginning, sentence in _SYNTAX:
         if message.startswith(beginning):
             return line, sentence
@@ -70,13 +75,16 @@ def syntax_sentence(message: str) -> tuple[int, str]:
 
 def model_sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
     """Give the sentence for one error of validating a TOML document against ``model``."""
-    path: KeyPath = error["loc"]
     kind = error["type"]
+    # pydantic marks a fault in a key, not in its value, by one more step.
+    path: KeyPath = error["loc"][:-1] if error["loc"][-1:] == ("[key]",) else error["loc"]
     subject = f'"{_key(path)}"{_within(path)}'
     if kind == "extra_forbidden":
         return _unknown(path, model)
     if kind == "missing":
         return f"the key {subject} is missing"
+    if kind in {"tuple_type", "model_type"} and len(path) == 1 and isinstance(error["input"], dict | list):
+        return _brackets(str(path[0]), error["input"])
     if kind == "value_error":
         return f"{subject}: {error['ctx']['error']}"
     return f"{subject} must be {_wanted(error)}, and is {shown(error['input'])}{_hint(error)}"
@@ -88,7 +96,7 @@ def shown(value: object) -> str:
         case bool():
             text = "true" if value else "false"
         case str():
-            text = '"' + "".join(letter if letter.isprintable() else "?" for letter in value) + '"'
+            text = f'"{value}"'
         case list():
             return "a list" if value else "an empty list"
         case dict():
@@ -106,8 +114,9 @@ def choice(values: Sequence[str]) -> str:
 
 def suggestion(word: str, known: Sequence[str]) -> str:
     """``; did you mean "workers"?`` where a known word is near, else nothing."""
-    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    return f'; did you mean "{near[0]}"?' if near else ""
+    folded = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.6)
+    return f'; did you mean "{folded[near[0]]}"?' if near else ""
 
 
 def _wanted(error: ErrorDetails) -> str:
@@ -116,7 +125,7 @@ def _wanted(error: ErrorDetails) -> str:
         return _TYPES[kind]
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
-        return f"{words} {context[name]}"
+        return f"{words} {context[name]:g}"
     if kind == "too_short":
         return f"a list with at least {context['min_length']} {_entries(context['min_length'])}"
     if kind == "too_long":
@@ -131,7 +140,8 @@ def _entries(count: int) -> str:
 
 
 def _choices(error: ErrorDetails) -> list[str]:
-    return re.findall(r"'([^']*)'", str(error["ctx"]["expected"]))
+    # An empty text stands for "not given", and needs no recommending.
+    return [word for word in re.findall(r"'([^']*)'", str(error["ctx"]["expected"])) if word]
 
 
 def _hint(error: ErrorDetails) -> str:
@@ -159,9 +169,30 @@ def _within(path: KeyPath) -> str:
 def _unknown(path: KeyPath, model: type[BaseModel]) -> str:
     name = _key(path)
     known = known_keys(model, path[:-1])
+    hint = suggestion(name, known) or _home(name, model)
     if len(path) == 1:
-        return f'unknown section or key "{name}"{suggestion(name, known)}'
-    return f'unknown key "{name}"{_within(path)}{suggestion(name, known)}'
+        return f'unknown section or key "{name}"{hint}'
+    return f'unknown key "{name}"{_within(path)}{hint}'
+
+
+def _home(name: str, model: type[BaseModel]) -> str:
+    """Where a key belongs that stands in the wrong section."""
+    homes = [
+        f"[[{section}]]" if _is_list(field.annotation) else f"[{section}]"
+        for section, field in model.model_fields.items()
+        if (inner := _model_in(field.annotation)) and name in inner.model_fields
+    ]
+    return f"; it belongs in {' or '.join(homes)}" if homes else ""
+
+
+def _brackets(section: str, value: object) -> str:
+    if isinstance(value, dict):
+        return f"[{section}] must be written [[{section}]], as there may be several"
+    return f"[[{section}]] must be written [{section}], as there is only one"
+
+
+def _is_list(annotation: Any) -> bool:
+    return get_origin(annotation) is tuple
 
 
 def known_keys(model: type[BaseModel], path: KeyPath) -> list[str]:

@@ -48,7 +48,8 @@ def _twice(
     for claim in claims:
         value, path, owner = claim
         _, earlier_path, earlier_owner = first.setdefault(value, claim)
-        if earlier_path == path:
+        same_address_field = noun == "login" and earlier_path[-1] == path[-1] == "address"
+        if earlier_path == path or same_address_field:  # the latter is told of the address
             continue
         line = document.line(earlier_path)
         whose = "" if not owner or owner == earlier_owner else f", for {earlier_owner}"

@@ -65,6 +65,8 @@ class AddressPattern:
 def parse_pattern(text: str) -> AddressPattern:
     """Read a pattern; raises :class:`PatternError`. Only for text of an administrator, never of a mail."""
     local, at, domain = text.strip().rpartition("@")
+    if text.strip() == "*":
+        raise PatternError('"*" would mean everybody in the world: name a domain')
     if not at:
         raise PatternError(f'"{text}" is no address pattern: write "*@{text}" or "name@{text}"')
     below = domain.startswith("*.")

@@ -1,0 +1,56 @@
+"""Each setting falls through on its own, and says where it came from."""
+
+from __future__ import annotations
+
+import pytest
+
+from mailsigil.policy.model import (
+    BUILT_IN,
+    SETTING_NAMES,
+    Form,
+    Misordered,
+    PolicyEntry,
+    Setting,
+    SigningMode,
+    Unauthorised,
+)
+from mailsigil.policy.resolve import resolve
+
+PERSON = PolicyEntry(source="person", form=Form.OPAQUE)
+DOMAIN = PolicyEntry(source="domain", signing=SigningMode.REQUIRED, exempt_recipients=("*@lists.example",))
+DEFAULT = PolicyEntry(
+    source="default", signing=SigningMode.NEVER, form=Form.CLEAR, unauthorised=Unauthorised.REFUSE
+)
+
+
+def test_each_setting_falls_through_on_its_own() -> None:
+    policy = resolve([PERSON, DOMAIN, DEFAULT])
+    assert policy.form == Setting(Form.OPAQUE, "person")
+    assert policy.signing == Setting(SigningMode.REQUIRED, "domain")
+    assert policy.exempt_recipients == Setting(("*@lists.example",), "domain")
+    assert policy.unauthorised == Setting(Unauthorised.REFUSE, "default")
+    assert policy.misordered_dkim == Setting(Misordered.STRIP, "built-in default")
+
+
+def test_without_entries_nothing_is_signed() -> None:
+    policy = resolve([])
+    assert policy.signing.value is SigningMode.NEVER
+    assert {getattr(policy, name).source for name in SETTING_NAMES} == {"built-in default"}
+
+
+def test_order_decides() -> None:
+    assert resolve([DEFAULT, DOMAIN]).signing.value is SigningMode.NEVER
+
+
+def test_an_empty_list_exempts_nobody_and_does_not_fall_through() -> None:
+    own = PolicyEntry(source="person", exempt_recipients=())
+    assert resolve([own, DOMAIN]).exempt_recipients == Setting((), "person")
+
+
+@pytest.mark.parametrize("name", SETTING_NAMES)
+def test_the_built_in_default_leaves_nothing_open(name: str) -> None:
+    assert getattr(BUILT_IN, name) is not None
+
+
+def test_signing_modes_stand_strictest_first() -> None:
+    assert list(SigningMode) == [SigningMode.REQUIRED, SigningMode.PREFERRED, SigningMode.NEVER]
