@@ -53,6 +53,11 @@ def _ask(
         pytest.param({"envelope": EVE}, Grant.ENVELOPE_MISMATCH, id="foreign-envelope"),
         pytest.param({"envelope": ""}, Grant.ENVELOPE_MISMATCH, id="bounce"),
         pytest.param(
+            {"envelope": "", "owned": (ALICE, "")},
+            Grant.ENVELOPE_MISMATCH,
+            id="an-empty-address-is-not-owned",
+        ),
+        pytest.param(
             {"envelope": "alice@bank.example\n"}, Grant.ENVELOPE_MISMATCH, id="envelope-with-newline"
         ),
         pytest.param({"author": SERVICE, "send_as": (CEO,)}, Grant.LOGIN_MISMATCH, id="rule-for-another"),

@@ -43,8 +43,7 @@ class Document(Generic[M]):
 def load_document(path: Path, model: type[M]) -> Document[M]:
     """Read a TOML file; raises ``ConfigError`` with all findings at once."""
     text = _read(path)
-    data = _parse(path, text)
-    lines = locate(text)
+    data, lines = _parse(path, text)
     try:
         value = model.model_validate(data)
     except ValidationError as error:
@@ -86,9 +85,9 @@ def _read(path: Path) -> str:
         raise ConfigError(Finding.of(path, line, "is not UTF-8; save the file as UTF-8")) from error
 
 
-def _parse(path: Path, text: str) -> dict[str, object]:
+def _parse(path: Path, text: str) -> tuple[dict[str, object], dict[KeyPath, int]]:
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text), locate(text)
     except tomllib.TOMLDecodeError as error:
         line, sentence = syntax_sentence(str(error))
         line = line or text.rstrip().count("\n") + 1
