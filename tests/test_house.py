@@ -1,0 +1,101 @@
+"""The house rules that code can check: who imports whom, and what must not be there."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parent.parent / "milter"
+PACKAGE = SOURCE / "mailsigil"
+
+# Room or top-level file -> what of ours it may import besides itself.
+MAY_IMPORT = {
+    "message": set(),
+    "cms": set(),
+    "pki": set(),
+    "policy": set(),
+    "process": set(),
+    "dkim": {"message"},
+    "plan": {"message"},
+    "verdict": {"pki"},
+    "header_syntax": {"message"},
+    "headers": {"header_syntax", "message", "dkim", "pki", "plan", "verdict"},
+    "direction": {"plan"},
+    "rewrite": {"message", "plan"},
+    "compose": {"message", "plan"},
+    "signature": {"message", "cms", "verdict"},
+    "verification": {"message", "cms", "pki", "signature", "verdict"},
+    "outbound": {"message", "cms", "policy", "dkim", "headers", "compose", "plan", "directory", "keys"},
+    "inbound": {"message", "dkim", "headers", "plan", "verdict", "verification"},
+    "config": set(),
+    "directory": {"policy", "message", "config"},
+    "keys": {"cms", "pki", "process"},
+    "milter": {"message", "plan", "process"},
+}
+
+# The core is handed the directory and the keys: of these rooms it may know the interfaces alone.
+INTERFACES = {"mailsigil.directory.api", "mailsigil.keys.errors", "mailsigil.keys.protocol"}
+
+
+def _files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            yield node.module
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", _files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_downwards(path: Path) -> None:
+    room = _room(path)
+    if room not in MAY_IMPORT:
+        return
+    for name in _imports(path):
+        parts = name.split(".")
+        if parts[0] == "mailsigil" and len(parts) > 1 and parts[1] != room:
+            assert parts[1] in MAY_IMPORT[room], f"{path} must not import {name}"
+
+
+@pytest.mark.parametrize("name", ["outbound.py", "inbound.py", "verification.py", "signature.py"])
+def test_the_core_knows_directory_and_keys_by_their_interfaces_alone(name: str) -> None:
+    for module in _imports(PACKAGE / name):
+        if module.startswith(("mailsigil.directory", "mailsigil.keys")):
+            assert module in INTERFACES
+
+
+def test_only_the_server_imports_pymilter() -> None:
+    importers = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in _files()
+        if {"Milter", "milter"} & {name.split(".")[0] for name in _imports(path)}
+    }
+    assert importers == {"milter/server.py"}
+
+
+def test_only_the_key_room_can_sign() -> None:
+    allowed = {"keys", "cms", "demo"}
+    for path in _files():
+        text = path.read_text()
+        if "load_pem_private_key" in text or "sign_with(" in text or "load_key_and_certificates" in text:
+            assert _room(path) in allowed, f"{path} handles private keys"
+
+
+def test_the_source_folder_is_no_package() -> None:
+    # pymilter's C module is called `milter`: a package of that name would hide it.
+    assert not (SOURCE / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("path", _files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_stay_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
