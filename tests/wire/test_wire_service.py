@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from wire.conftest import Service
-from wire.milter_client import HostError, MilterClient
+from wire.milter_client import HDR_LEADSPC, HostError, MilterClient
 from wire.report import report_of
 
 Start = Callable[..., Service]
@@ -35,10 +35,11 @@ def test_reload_changes_the_handler_inside_an_open_session(start_service: Start)
     service = start_service(workers=2)
     service.wait_for(lambda: len(service.workers()) == 2, "two workers")
     pids = service.workers()
-    with service.client() as client:
+    # A host that waits for each answer, so that the message has begun for sure before the reload.
+    with service.client(steps=HDR_LEADSPC) as client:
         client.connect()
         assert generation(client) == "one"
-        client.envelope(b"a@b", b"c@d")  # this message began before the reload
+        client.envelope(b"a@b", b"c@d")
         service.write(generation="two")
         service.reload()
         with service.client() as other:
@@ -69,6 +70,9 @@ def test_drain_lets_a_message_finish_and_takes_no_new_connection(start_service: 
         client.envelope(b"a@b", b"c@d")
         service.terminate()
         service.wait_for(lambda: len(service.workers()) == 1, "the idle worker to leave")
+        # Others are told at once instead of waiting in a queue that nobody serves.
+        with pytest.raises(OSError, match="No such file"):
+            service.client()
         time.sleep(0.5)
         client.body(b"text")
         assert report_of(client.end()).body_size == 4

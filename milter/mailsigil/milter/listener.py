@@ -122,9 +122,20 @@ def publish(address: UnixAddress, *, mode: int, group: str, owner: int = -1) -> 
         raise ListenError(f"cannot prepare the socket {address.path}: {error.strerror}") from error
 
 
-def withdraw(address: UnixAddress | InetAddress) -> None:
-    """Remove the socket file on the way out, as far as this process may."""
-    if isinstance(address, UnixAddress):
+def identity(address: UnixAddress | InetAddress) -> tuple[int, int] | None:
+    """What tells this socket file from one that another process puts in its place."""
+    if isinstance(address, InetAddress):
+        return None
+    try:
+        status = address.path.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def withdraw(address: UnixAddress | InetAddress, ours: tuple[int, int] | None) -> None:
+    """Remove the socket file if it is still the one that :func:`identity` saw, and if we may."""
+    if isinstance(address, UnixAddress) and ours is not None and identity(address) == ours:
         with contextlib.suppress(OSError):
             address.path.unlink()
 

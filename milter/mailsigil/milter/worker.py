@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from mailsigil.milter.listener import ListenError, parse_address, withdraw
+from mailsigil.milter.listener import ListenError, identity, parse_address, withdraw
 from mailsigil.milter.server import MilterServer
 from mailsigil.milter.session import Handler, SessionLimits
 from mailsigil.process.control import WorkerControl
@@ -65,6 +65,13 @@ def run_workers(
     server = MilterServer(limits=limits or SessionLimits(), current_handler=box.get)
     owner = find_user(user).pw_uid if user and os.geteuid() == 0 else -1
     server.open(address, mode=socket_mode, group=socket_group, owner=owner)
+    ours = identity(address)
+
+    def leave() -> None:
+        # Who connects while the last messages are finished is told at once, not after the drain time.
+        withdraw(address, ours)
+        server.stop_accepting()
+
     try:
         become(user)
         return Supervisor(
@@ -72,10 +79,11 @@ def run_workers(
             count=workers or len(os.sched_getaffinity(0)),
             drain_seconds=drain_seconds,
             on_reload=on_reload,
+            on_stop=leave,
             notify=notify,
         ).run()
     finally:
-        withdraw(address)
+        withdraw(address, ours)
 
 
 class _HandlerBox:

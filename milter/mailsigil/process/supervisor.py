@@ -43,7 +43,7 @@ class _Worker:
 
 
 def _nothing() -> None:
-    """No reload work in the supervisor."""
+    """The supervisor itself has nothing to do on a reload or a stop."""
 
 
 class Supervisor:
@@ -51,8 +51,9 @@ class Supervisor:
 
     ``spawn`` runs in each forked child and gets its :class:`WorkerControl`; when it returns the child
     leaves with status 0, when it raises with status 1. ``on_reload`` runs in the supervisor on SIGHUP;
-    when it raises, the error is logged and no worker is told. ``drain_seconds`` is the time workers have
-    to finish their open work on the way out; a second SIGTERM or SIGINT ends it.
+    when it raises, the error is logged and no worker is told. ``on_stop`` runs in the supervisor when
+    workers begin to retire for good; it must not raise. ``drain_seconds`` is the time workers have to
+    finish their open work on the way out; a second SIGTERM or SIGINT ends it.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Supervisor:
         count: int,
         drain_seconds: float,
         on_reload: Callable[[], None] = _nothing,
+        on_stop: Callable[[], None] = _nothing,
         notify: Notifier | None = None,
     ) -> None:
         if count < 1:
@@ -70,6 +72,7 @@ class Supervisor:
         self._count = count
         self._drain_seconds = drain_seconds
         self._on_reload = on_reload
+        self._on_stop = on_stop
         self._notify = notify or Notifier()
         self._workers: dict[int, _Worker] = {}
         self._selector = selectors.DefaultSelector()
@@ -241,6 +244,7 @@ class Supervisor:
         self._notify.stopping("finishing open work")
         for worker in self._workers.values():
             worker.line.say(Word.RETIRE)
+        self._on_stop()
 
     def _mind_deadline(self) -> None:
         if self._stop_deadline is not None and time.monotonic() >= self._stop_deadline and self._workers:
