@@ -47,7 +47,12 @@ _SECTION_NAME = re.compile(rb"\*[0-9]+\*?\Z")
 _ATTRIBUTE_CHAR = frozenset(b"!#$&+-.^_`{|}~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _FOLDABLE = re.compile(rb"[ \t]*[^ \t]+[ \t]*\Z|[ \t]*[^ \t]+|[ \t]+\Z")
 _WORDS = re.compile(rb"[ \t]+|[^ \t]+")
-_PHRASES = re.compile(rb"\"(?:[^\"\\]|\\.)*\"|\((?:[^()\\]|\\.)*\)|<[^<>]*>|[,:;]|[^\",:;<>()]+|.")
+_PHRASES = re.compile(
+    rb"\"(?:[^\"\\]|\\.)*(?:\"|\Z)"  # a quoted string, also one without end: each octet is looked at once
+    rb"|\((?:[^()\\]|\\.)*(?:\)|\Z|(?=\())"  # a comment, or one up to a comment in it
+    rb"|<[^<>]*>|[,:;]|[^\",:;<>()]+|.",
+    re.DOTALL,
+)
 _ENCODED_WORD_BEFORE = re.compile(rb"=\?[^ \t?]+\?[bBqQ]\?[^ \t?]*\?=[ \t]*\Z")
 _ENCODED_WORD_AFTER = re.compile(rb"[ \t]*=\?[^ \t?]+\?[bBqQ]\?")
 
@@ -173,11 +178,14 @@ def _repair_words(key: bytes, value: bytes, name: str) -> bytes:
 
 
 def _repair_phrase(piece: bytes, charset: bytes, before: bytes, after: bytes, name: str) -> bytes:
-    quoted = piece.startswith(b'"') and len(piece) > 1
-    if piece.startswith(b"(") and len(piece) > 1:  # RFC 2047 5 (2)
-        return b"(" + _encode_words(piece[1:-1], charset, b"", b"") + b")"
+    quoted = piece.startswith(b'"')
+    if piece.startswith(b"("):  # RFC 2047 5 (2)
+        end = len(piece) - piece.endswith(b")")
+        return b"(" + _encode_words(piece[1:end], charset, b"", b"") + piece[end:]
     if piece.startswith(b"<") or (b"@" in piece and not quoted) or (quoted and after.startswith(b"@")):
         raise HeaderInexpressible(f"an address in its {name} field that is not ASCII")
+    if quoted and not (piece.endswith(b'"') and len(piece) > 1):
+        raise HeaderInexpressible(f"a quoted string without end in its {name} field")
     if not quoted:  # RFC 2047 5 (3)
         return _encode_words(piece, charset, before, after)
     return _encode_run(re.sub(rb"\\(.)", rb"\1", piece[1:-1]), charset, before, after)

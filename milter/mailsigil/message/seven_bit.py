@@ -8,7 +8,6 @@ decoded content.
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,7 +21,6 @@ from mailsigil.message.spool import Spool
 __all__ = ["Cleanliness", "Entity", "Unsignable", "scan", "to_seven_bit"]
 
 _SMALL = 65536
-_WIDE_LABEL = re.compile(rb"8bit|binary")
 _US_ASCII = b"Content-Type: text/plain; charset=us-ascii\r\n"
 
 
@@ -108,9 +106,8 @@ def _ready_header(content: tuple[Field, ...], body: Spool) -> bytes | None:
     if not is_clean(header):
         return None
     types = named(content, b"content-type")
-    if any(
-        transfer_encoding(each.value) in WIDE_LABELS for each in named(content, b"content-transfer-encoding")
-    ):
+    encodings = named(content, b"content-transfer-encoding")
+    if any(transfer_encoding(each.value) in WIDE_LABELS for each in encodings):
         return None
     if not types:
         return _type_for(content, _US_ASCII) + header
@@ -126,7 +123,8 @@ def _is_plain_multipart(boundary: str, body: Spool) -> bool:
     if len(body) > _SMALL or not boundary or not boundary.isascii():
         return False
     data = body.read(0, _SMALL)
-    if _WIDE_LABEL.search(data.lower()):
+    lowered = data.lower()
+    if b"8bit" in lowered or b"binary" in lowered:
         return False
     closing = b"\n--%b--" % boundary.encode("ascii")
     at = data.find(closing)
