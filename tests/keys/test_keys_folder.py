@@ -27,7 +27,7 @@ from keys.employees import (
     put_employee,
 )
 from mailsigil.cms.algorithms import Scheme, verify_with
-from mailsigil.keys.folder import KeyFolder
+from mailsigil.keys.folder import KeyFolder, inspect_folder
 
 
 @pytest.fixture
@@ -379,13 +379,14 @@ def test_a_folder_that_others_may_change(folder: Path) -> None:
     assert (source.count(), sentences(source)) == (0, ["keys: others may change the key folder"])
 
 
-def test_root_keeps_a_key_that_the_agent_cannot_read(folder: Path) -> None:
+def test_inspection_for_another_user(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root has files of its own here and may look for another user")
     put_employee(folder, "alice", employee())
-    source = KeyFolder(folder, agent_uid=65534)
-    source.reload()
-    if os.geteuid() == 0:
-        assert sentences(source) == ["alice.pem: the file belongs to root, so the key agent cannot read it"]
-    assert source.count() == 0
+    (finding,) = inspect_folder(folder, agent_uid=65534, now=NOW)
+    assert finding.sentence == "the file belongs to root, so the key agent cannot read it"
+    assert finding.mend == f"Run: chown 65534 '{folder}/alice.pem'"
+    assert caplog.records == []
 
 
 def test_no_secret_shows(folder: Path) -> None:

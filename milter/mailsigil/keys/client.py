@@ -38,8 +38,6 @@ __all__ = [
 
 RETRY_DELAYS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.35)
 """Seconds to wait between tries, for an agent that is being restarted: about one second in all."""
-MAX_LOST = 3
-"""Connections that may break under one request: a stale one, then one or two that met a restart."""
 MAX_IDLE = 16
 IDLE_SECONDS = 45.0
 """Unused connections are not trusted for longer: the agent closes them after a minute."""
@@ -124,7 +122,8 @@ class KeyAgentClient:
         state = self._own_state()
         deadline = self._clock() + self._timeout
         delays = iter(RETRY_DELAYS)
-        lost = 0
+        # The first broken connection had gone stale; whatever breaks after it met a restart.
+        stale = True
         while True:
             connection = state.take(self._clock()) or self._connect(deadline, delays)
             try:
@@ -141,11 +140,11 @@ class KeyAgentClient:
                 # The agent went away, and took what was idle with it.
                 connection.close()
                 state.close_idle()
-                lost += 1
-                if lost >= MAX_LOST:
+                if not stale and not self._pause(delays, deadline):
                     raise KeyAgentUnavailable(
                         f"the key agent at {self._path} broke off the connection: {error}"
                     ) from error
+                stale = False
                 continue
             state.give_back(connection, self._clock())
             return answer
@@ -159,15 +158,21 @@ class KeyAgentClient:
                 fresh.connect(self._path)
             except (ConnectionRefusedError, FileNotFoundError, BlockingIOError) as error:
                 fresh.close()
-                delay = next(delays, None)
-                if delay is None or delay > self._remaining(deadline):
+                if not self._pause(delays, deadline):
                     raise self._unreachable(error) from error
-                self._sleep(delay)
             except OSError as error:
                 fresh.close()
                 raise self._unreachable(error) from error
             else:
                 return Connection(fresh)
+
+    def _pause(self, delays: Iterator[float], deadline: float) -> bool:
+        """Waits before the next try; False when there is to be none."""
+        delay = next(delays, None)
+        if delay is None or delay > self._remaining(deadline):
+            return False
+        self._sleep(delay)
+        return True
 
     def _unreachable(self, error: OSError) -> KeyAgentUnavailable:
         reason = error.strerror or str(error)

@@ -48,7 +48,7 @@ class Connection:
         """Sends one frame. Raises TimeoutError, ConnectionError, or ProtocolError when it is too long."""
         if within != self._send_limit:
             self._send_limit = within
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(within))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, time_limit(within))
         try:
             self._socket.sendall(frame(payload))
         except BlockingIOError as error:
@@ -86,14 +86,15 @@ class Connection:
     def _read(self, within: float) -> bytes:
         if within != self._receive_limit:
             self._receive_limit = within
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(within))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, time_limit(within))
         try:
             return self._socket.recv(READ_SIZE)
         except BlockingIOError as error:
             raise TimeoutError("nothing came in time") from error
 
 
-def _timeval(seconds: float) -> bytes:
+def time_limit(seconds: float) -> bytes:
+    """The value of SO_RCVTIMEO and SO_SNDTIMEO."""
     # Zero would mean no limit at all (socket(7)).
     microseconds = max(1000, round(seconds * 1_000_000))
     return struct.pack("ll", *divmod(microseconds, 1_000_000))

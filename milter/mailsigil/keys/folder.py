@@ -11,7 +11,7 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -94,15 +94,35 @@ class _Snapshot:
         return self.of_folder + self.of_files
 
 
+def inspect_folder(
+    path: str | os.PathLike[str], *, agent_uid: int, now: datetime
+) -> tuple[FolderFinding, ...]:
+    """Gives what an agent with this user would find wrong in a folder now, and logs nothing."""
+    folder = KeyFolder(path, agent_uid=agent_uid, tell=lambda _: None)
+    folder.reload()
+    return folder.findings(now)
+
+
+def _log_finding(finding: FolderFinding) -> None:
+    log.warning("%s", finding)
+
+
 class KeyFolder:
     """A source of keys (see source.py) that reads files. Safe to share between threads.
 
     Nothing is read before the first :meth:`refresh` or :meth:`reload`. ``agent_uid`` is the user that
-    files must belong to when not to root: the own one if None.
+    files must belong to when not to root: the own one if None. ``tell`` gets each new finding once.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, agent_uid: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        agent_uid: int | None = None,
+        tell: Callable[[FolderFinding], None] = _log_finding,
+    ) -> None:
         self.path = Path(path)
+        self._tell = tell
         self._custody = Custody(os.geteuid() if agent_uid is None else agent_uid)
         self._reading = threading.Lock()
         self._snapshot = _Snapshot({}, {}, {})
@@ -142,7 +162,7 @@ class KeyFolder:
                 # The keys that were read stay: a folder that is away for a moment costs no signature.
                 finding = _finding(fault)
                 if (finding,) != old.of_folder:
-                    log.error("%s", finding)
+                    self._tell(finding)
                     self._snapshot = replace(old, of_folder=(finding,))
                 return
             if known and old.loaded.keys() == set(bundles) and old.of_folder == tuple(findings):
@@ -151,7 +171,7 @@ class KeyFolder:
             self._snapshot = replace(_index(loaded), of_folder=tuple(findings))
             for finding in self._snapshot.findings:
                 if finding not in old.findings:
-                    log.warning("%s", finding)
+                    self._tell(finding)
             log.info("key folder %s: %d keys", self.path, len(self._snapshot.by_id))
 
     def _scan(self) -> tuple[list[_Bundle], list[FolderFinding]]:

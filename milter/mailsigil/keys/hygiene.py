@@ -18,8 +18,16 @@ _MCL_FUTURE: Final = 2
 _MCL_ONFAULT: Final = 4
 
 
+def allow_memory_lock() -> None:
+    """Raises the limit of locked memory, where that is allowed: as root, before the change of user."""
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except (OSError, ValueError) as error:
+        log.debug("the limit of locked memory stays as it is: %s", error)
+
+
 def guard_memory() -> None:
-    """Guards this process; to be called after its last change of user, and again after each fork.
+    """Guards this process; to be called after its last change of user, and again in each child.
 
     What cannot be had is a line in the log: at warning for dumps, at debug for swap, which most systems
     allow only with a higher limit (systemd: LimitMEMLOCK=infinity).
@@ -37,7 +45,7 @@ def _lock_memory() -> None:
     # With a finite limit, pages to come must stay free: the limit would turn into failing allocations.
     # ONFAULT: a thread's stack takes room only as far as it is used.
     flags = _MCL_CURRENT | _MCL_ONFAULT
-    if limit == resource.RLIM_INFINITY or os.geteuid() == 0:
+    if limit == resource.RLIM_INFINITY:
         flags |= _MCL_FUTURE
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mlockall(flags) != 0:

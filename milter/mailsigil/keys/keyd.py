@@ -15,7 +15,7 @@ from typing import Final
 
 from mailsigil.keys.agent import KeyAgent
 from mailsigil.keys.folder import KeyFolder
-from mailsigil.keys.hygiene import guard_memory
+from mailsigil.keys.hygiene import allow_memory_lock, guard_memory
 from mailsigil.keys.server import KeyAgentServer, listen
 from mailsigil.process.control import WorkerControl
 from mailsigil.process.privileges import become, find_user
@@ -27,6 +27,8 @@ REFRESH_SECONDS: Final = 3.0
 """So often the folder is looked at for changes."""
 DRAIN_SECONDS: Final = 10.0
 """Time for open requests when the agent stops."""
+STACK_SIZE: Final = 1_048_576
+"""Octets of a thread's stack: requests are flat, and signing needs little."""
 
 
 def run_agent(
@@ -52,6 +54,7 @@ def run_agent(
     if socket_mode is None:
         socket_mode = 0o600 if allowed == trusted else 0o666
     with listen(path, mode=socket_mode) as listener, _removed_at_end(path):
+        allow_memory_lock()
         become(user)
         guard_memory()
         keys = KeyFolder(folder)
@@ -76,6 +79,7 @@ def _work(
 ) -> None:
     """The life of one process of the agent."""
     guard_memory()
+    threading.stack_size(STACK_SIZE)
     # A process that takes a dead one's place knows the folder as it was when the agent started.
     agent.refresh()
     server = KeyAgentServer(agent, listener, allowed_uids=allowed_uids)

@@ -15,17 +15,15 @@ from pathlib import Path
 from typing import Final
 
 from mailsigil.keys.agent import KeyAgent
-from mailsigil.keys.connection import Connection
+from mailsigil.keys.connection import Connection, time_limit
 from mailsigil.keys.errors import KeyAgentSetupError, ProtocolError, Refusal
 from mailsigil.keys.protocol import encode_refusal
 
 log = logging.getLogger("mailsigil.keyd")
 
 BACKLOG: Final = 512
-STACK_SIZE: Final = 1_048_576
-"""Octets of a thread's stack: requests are flat, and signing needs little."""
-_ACCEPT_SECONDS: Final = 0.25
-"""So often the acceptor looks whether it is to stop."""
+
+_COMPLAINT_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +35,8 @@ class ServerLimits:
     """An unused connection is closed after this time."""
     frame: float = 5.0
     """A frame that has begun must be complete after this time, and an answer be taken."""
+    look: float = 0.25
+    """So often the acceptor looks whether it is to stop; a connection silent for less keeps its place."""
 
 
 def listen(path: Path, *, mode: int) -> socket.socket:
@@ -111,18 +111,16 @@ class KeyAgentServer:
         self._lock = threading.Lock()
         self._room = threading.Semaphore(limits.connections)
         self._waiting: dict[Connection, float] = {}
+        self._turned_away: dict[int, float] = {}
         self._open = 0
 
     def serve(self) -> None:
         """Takes connections until :meth:`stop`; the open requests are not waited for."""
         # The listener stays blocking, with the kernel's time limit: several processes that wait in
         # accept(2) take turns, where a poll would wake them all or always the same one.
-        self._listener.setsockopt(
-            socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, int(_ACCEPT_SECONDS * 1_000_000))
-        )
-        threading.stack_size(STACK_SIZE)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, time_limit(self._limits.look))
         while not self._stop.is_set():
-            if not self._room.acquire(timeout=_ACCEPT_SECONDS):
+            if not self._room.acquire(timeout=self._limits.look):
                 self._make_room()
                 continue
             if not self._accept():
@@ -150,13 +148,12 @@ class KeyAgentServer:
         except OSError as error:
             # Out of descriptors, or a caller that left at once: pause, so as not to spin.
             log.error("cannot take a connection: %s", error)
-            self._stop.wait(_ACCEPT_SECONDS)
+            self._stop.wait(self._limits.look)
             return False
         connection = Connection(connected)
         uid = _peer_uid(connected)
         if uid not in self._allowed_uids:
-            log.warning("refused connection peer_uid=%d: the user is not among the allowed ones", uid)
-            _turn_away(connection)
+            self._turn_away(connection, uid)
             return False
         with self._lock:
             self._open += 1
@@ -167,6 +164,15 @@ class KeyAgentServer:
             self._leave(connection)
             return False
         return True
+
+    def _turn_away(self, connection: Connection, uid: int) -> None:
+        now = self._clock()
+        # Once in a while for each user: who may not ask may not fill the log either.
+        if now - self._turned_away.get(uid, -_COMPLAINT_SECONDS) >= _COMPLAINT_SECONDS:
+            self._turned_away[uid] = now
+            log.warning("refused connection peer_uid=%d: the user is not among keyd.allowed_users", uid)
+        _say(connection, encode_refusal(Refusal.PEER, "your user is not among keyd.allowed_users"))
+        connection.close()
 
     def _converse(self, connection: Connection, uid: int) -> None:
         try:
@@ -202,7 +208,7 @@ class KeyAgentServer:
         """All places are taken: who has been silent for longest goes, and may come back."""
         with self._lock:
             longest = min(self._waiting, key=lambda connection: self._waiting[connection], default=None)
-            if longest is not None and self._clock() - self._waiting[longest] < _ACCEPT_SECONDS:
+            if longest is not None and self._clock() - self._waiting[longest] < self._limits.look:
                 longest = None
         if longest is not None:
             longest.interrupt()
@@ -218,11 +224,6 @@ def _peer_uid(connected: socket.socket) -> int:
     form = struct.Struct("iII")
     uid: int = form.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, form.size))[1]
     return uid
-
-
-def _turn_away(connection: Connection) -> None:
-    _say(connection, encode_refusal(Refusal.PEER, "this user may not use the key agent (keyd.allowed_users)"))
-    connection.close()
 
 
 def _say(connection: Connection, payload: bytes) -> None:
