@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from mailsigil.cli.misuse import Misuse
-from mailsigil.pki.level import asserted_levels, fit_level, identity_text, policy_oids
-from mailsigil.pki.names import CertificateNames, clean_name
+from mailsigil.pki.level import asserted_levels, claimed_level, fit_level, identity_text, policy_oids
+from mailsigil.pki.names import UNREADABLE, CertificateNames, clean_name
 from mailsigil.pki.parsed import key_weakness
 from mailsigil.pki.purpose import leaf_misuse
 
@@ -25,11 +25,15 @@ _SHORT = {NameOID.GIVEN_NAME: "GN", NameOID.SURNAME: "SN", NameOID.TITLE: "title
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """Everything that is shown. Levels are what the certificate claims: no issuer was checked."""
+    """Everything that is shown."""
 
     level: str
+    """What the certificate's policies claim. No issuer was asked whether it may."""
     generation: str | None
+    names_fit: str
+    """The highest level that the names in the certificate allow under this claim."""
     text: str
+    """What a reader would be shown, if the issuer is trusted to assert the level."""
     name: str
     org: str
     title: str
@@ -53,8 +57,9 @@ def command(as_json: bool, cert: IO[bytes]) -> None:
 
     CERT is a file in PEM or DER, or - for standard input; of several certificates the first is shown.
     The level is what the certificate claims: whether its issuer may say so, `mailsigil verify` tells.
+    Where the names do not fit the level, a warning says so, and "Shown as" is what is left of it.
     """
-    certificate = _load(cert.read(_MAX_INPUT + 1), cert.name)
+    certificate = _load(cert.read(_MAX_INPUT + 1), getattr(cert, "name", "standard input"))
     inspection = inspect_certificate(certificate, now=datetime.now(UTC))
     if as_json:
         click.echo(json.dumps(asdict(inspection), ensure_ascii=False, indent=2))
@@ -71,7 +76,7 @@ def _load(data: bytes, name: str) -> x509.Certificate:
         else:
             certificate = x509.load_der_x509_certificate(data)
         _ = (certificate.extensions, certificate.subject, certificate.issuer)
-    except (ValueError, x509.DuplicateExtension) as error:
+    except UNREADABLE as error:
         raise Misuse(f"{name} holds no readable certificate; give one in PEM or DER") from error
     return certificate
 
@@ -79,12 +84,14 @@ def _load(data: bytes, name: str) -> x509.Certificate:
 def inspect_certificate(certificate: x509.Certificate, *, now: datetime) -> Inspection:
     """Gather what a certificate says, with warnings about what a receiver would hold against it."""
     assertions = asserted_levels(certificate)
-    decision = fit_level(assertions, certificate)
+    claimed = claimed_level(assertions)
+    fitting = fit_level(assertions, certificate)
     names = CertificateNames.from_certificate(certificate)
     return Inspection(
-        level=decision.level.value,
-        generation=decision.generation.value if decision.generation else None,
-        text=identity_text(decision.level, names),
+        level=claimed.level.value,
+        generation=claimed.generation.value if claimed.generation else None,
+        names_fit=fitting.level.value,
+        text=identity_text(fitting.level, names),
         name=names.full_name,
         org=names.organisation,
         title=names.title,
@@ -97,7 +104,7 @@ def inspect_certificate(certificate: x509.Certificate, *, now: datetime) -> Insp
         not_after=certificate.not_valid_after_utc.isoformat(),
         key=_key(certificate),
         policies=policy_oids(certificate),
-        warnings=_warnings(certificate, names, decision.reason, now),
+        warnings=_warnings(certificate, names, fitting.reason, now),
     )
 
 

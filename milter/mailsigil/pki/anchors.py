@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from mailsigil.pki.level import BR_POLICIES, MAILSIGIL_POLICIES, Level
+from mailsigil.pki.names import UNREADABLE
 
 MAX_ANCHOR_FILE: Final = 16 * 1024 * 1024
 """Octets. The bundle of a whole operating system has about 220,000."""
@@ -124,7 +125,7 @@ def _require_authority(path: Path, number: int, certificate: x509.Certificate) -
     try:
         certificate.public_key()
         fault = _anchor_fault(certificate)
-    except (ValueError, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
+    except (*UNREADABLE, UnsupportedAlgorithm) as error:
         raise AnchorError(path, f"certificate {number} ({subject}) cannot be read: {error}") from error
     if fault:
         raise AnchorError(

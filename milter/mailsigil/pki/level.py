@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography import x509
 
 from mailsigil.pki import oids
-from mailsigil.pki.names import CertificateNames
+from mailsigil.pki.names import UNREADABLE, CertificateNames
 
 if TYPE_CHECKING:
     from mailsigil.pki.anchors import AnchorSet
@@ -112,7 +112,7 @@ def policy_oids(certificate: x509.Certificate) -> tuple[str, ...]:
     """Give the certificate policies (RFC 5280 4.2.1.4) in their order, none where they cannot be read."""
     try:
         policies = certificate.extensions.get_extension_for_class(x509.CertificatePolicies).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return ()
     return tuple(policy.policy_identifier.dotted_string for policy in policies)
 
@@ -135,26 +135,30 @@ def identity_level(
     return fit_level(counted, certificate)
 
 
-def fit_level(assertions: list[PolicyAssertion], certificate: x509.Certificate) -> LevelDecision:
-    """Bring asserted levels and the names in the certificate together; nothing asserted is V1."""
+def claimed_level(assertions: list[PolicyAssertion]) -> LevelDecision:
+    """Choose the level that policies claim, whatever the names: the lowest one, V1 where there is none."""
     if not assertions:
         return LevelDecision(Level.V1, None, "no policy that stands for a level")
     levels = sorted({assertion.level for assertion in assertions})
-    wanted = levels[0]
-    reason = f"contradicting policies for {' and '.join(levels)}" if len(levels) > 1 else ""
-    generations = [a.generation for a in assertions if a.level is wanted and a.generation is not None]
-    generation = min(generations, key=_GENERATIONS.index, default=None)
+    lowest = levels[0]
+    generations = [a.generation for a in assertions if a.level is lowest and a.generation is not None]
+    return LevelDecision(
+        lowest,
+        min(generations, key=_GENERATIONS.index, default=None),
+        f"contradicting policies for {' and '.join(levels)}" if len(levels) > 1 else "",
+    )
+
+
+def fit_level(assertions: list[PolicyAssertion], certificate: x509.Certificate) -> LevelDecision:
+    """Bring the level that policies claim and the names in the certificate together."""
+    claimed = claimed_level(assertions)
     names = CertificateNames.from_certificate(certificate)
-    fitting = next(level for level in _FALLBACKS[wanted] if _fits(level, names))
-    if fitting is wanted:
-        return LevelDecision(wanted, generation, reason)
-    missing = " and no ".join(_missing(wanted, names))
-    mismatch = f"the certificate claims {wanted} and has no {missing}"
-    return LevelDecision(fitting, None, f"{reason}; {mismatch}" if reason else mismatch)
-
-
-def _fits(level: Level, names: CertificateNames) -> bool:
-    return not _missing(level, names)
+    fitting = next(level for level in _FALLBACKS[claimed.level] if not _missing(level, names))
+    if fitting is claimed.level:
+        return claimed
+    missing = " and no ".join(_missing(claimed.level, names))
+    mismatch = f"the certificate claims {claimed.level} and has no {missing}"
+    return LevelDecision(fitting, None, f"{claimed.reason}; {mismatch}" if claimed.reason else mismatch)
 
 
 def _missing(level: Level, names: CertificateNames) -> list[str]:

@@ -16,6 +16,8 @@ NAME_LIMIT: Final = 128
 """Characters of a name that are shown."""
 MAX_ADDRESSES: Final = 100
 """Mail addresses that are read from one certificate."""
+UNREADABLE: Final = (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+"""What `cryptography` raises for extensions that it cannot read."""
 _MAX_ADDRESS: Final = 320
 _MARKS: Final = 3
 """Combining marks on one character. Living scripts need two or three; more only smear the line."""
@@ -144,7 +146,7 @@ def _address_texts(certificate: x509.Certificate) -> list[str]:
         alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         found = None
-    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
+    except UNREADABLE:
         return []
     else:
         found = _alternative_addresses(alternative)
