@@ -15,7 +15,6 @@ from mailsigil.message.fields import Field
 
 ALICE = Address("alice", "bank.example")
 SPEC = "alice@bank.example"
-MISSING = AuthorFault.MISSING
 SEVERAL_FIELDS = AuthorFault.SEVERAL_FIELDS
 SEVERAL_ADDRESSES = AuthorFault.SEVERAL_ADDRESSES
 GROUP = AuthorFault.GROUP
@@ -125,6 +124,8 @@ FAULTS: dict[str, tuple[str | bytes, AuthorFault]] = {
     "text-behind": (f"<{SPEC}> CEO", MALFORMED),
     "name-without-brackets": (f"CEO {SPEC}", MALFORMED),
     "quoted-name-without-brackets": (f'"CEO" {SPEC}', MALFORMED),
+    "empty-name-without-brackets": (f'"" {SPEC}', MALFORMED),
+    "word-before-address-as-name": (f"CEO {SPEC} <{SPEC}>", MALFORMED),
     "comment-in-address": ("alice(x)@bank.example", MALFORMED),
     "comment-in-brackets": ("<alice@bank.example(x)>", MALFORMED),
     "comment-in-domain": ("<alice@bank(x).example>", MALFORMED),
@@ -183,6 +184,8 @@ FAULTS: dict[str, tuple[str | bytes, AuthorFault]] = {
     "own-glued-by-thin-space": (f'"ceo\u200a{SPEC}" <{SPEC}>', DECEPTIVE),
     "own-glued-by-zero-width": (f'"ceo\u200b{SPEC}" <{SPEC}>', DECEPTIVE),
     "own-glued-by-apostrophe": (f'"ceo\'{SPEC}" <{SPEC}>', DECEPTIVE),
+    "own-after-two-apostrophes": (f"\"''{SPEC}\" <{SPEC}>", DECEPTIVE),
+    "own-unquoted-in-apostrophes": (f"'{SPEC}' <{SPEC}>", DECEPTIVE),
     "at-alone": (f'"ceo @ bank.example" {EVIL}', DECEPTIVE),
     "comment": (f"x@evil.example ({CEO})", DECEPTIVE),
     "comment-nested": (f"X {EVIL} (a (b {CEO}))", DECEPTIVE),
@@ -237,7 +240,10 @@ def test_no_author(value: str | bytes, fault: AuthorFault) -> None:
 
 ONE = Field(b"From", b" " + SPEC.encode())
 HEADERS = {
-    "none": ([Field(b"To", b" a@b"), Field(b"Resent-From", b" a@b"), Field(b"X-From", b" a@b")], MISSING),
+    "none": (
+        [Field(b"To", b" a@b"), Field(b"Resent-From", b" a@b"), Field(b"X-From", b" a@b")],
+        AuthorFault.MISSING,
+    ),
     "twice": ([ONE, ONE], SEVERAL_FIELDS),
     "twice-other-case": ([ONE, Field(b"FROM", b" x@evil.example")], SEVERAL_FIELDS),
     "space-before-colon": ([Field(b"From ", ONE.value)], MALFORMED),

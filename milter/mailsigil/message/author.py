@@ -144,9 +144,12 @@ def _parse(value: str) -> Author:
     scan.run(value)
     start, end = scan.address_span
     name = "".join(scan.phrase)
-    if start < 0 or (name.strip() and not scan.angle):
+    if start < 0:
         raise _Fault(AuthorFault.MALFORMED)
     address = _plain_address(value[start:end])
+    # Some readers take the first address they find: it has to be the same one.
+    if scan.name_address and not _is_own(address, scan.name_address):
+        raise _Fault(AuthorFault.DECEPTIVE_NAME)
     shown = _check_texts(address, [name, *scan.comments, f"{value[:start]} {value[end:]}"])
     # RFC 5322 1.2.1 has no name without angle brackets; clients show the comment of the old form.
     first_comment = shown[1] if scan.comments else ""
@@ -167,13 +170,15 @@ def _plain_address(text: str) -> Address:
 class _Scan:
     """One pass over a From value: where its address is, and every text that a client could show."""
 
-    __slots__ = ("address_span", "angle", "comments", "phrase")
+    __slots__ = ("address_span", "angle", "comments", "name_address", "phrase", "worded")
 
     def __init__(self) -> None:
         self.phrase: list[str] = []
         self.comments: list[str] = []
         self.address_span = (-1, -1)
         self.angle = False
+        self.name_address = ""  # an address without quotes where the name should be
+        self.worded = False  # the name has begun, be it with an empty quoted string
 
     def run(self, value: str) -> None:
         """Fill the lists and the span. Raises _Fault."""
@@ -193,8 +198,8 @@ class _Scan:
             if self.angle:
                 raise _Fault(AuthorFault.SEVERAL_ADDRESSES)
             if self.address_span != (-1, -1):
-                # An address as the name: only the check of what is shown can tell if it misleads.
-                self.phrase.append(value[slice(*self.address_span)])
+                self.name_address = value[slice(*self.address_span)]
+                self.phrase.append(self.name_address)
             self.angle = True
             self.address_span = match.span(1)
             return match.end()
@@ -203,6 +208,8 @@ class _Scan:
             return 0
         if self.address_span != (-1, -1):
             raise _Fault(AuthorFault.SEVERAL_ADDRESSES)
+        if self.worded:
+            raise _Fault(AuthorFault.MALFORMED)  # a name wants brackets around the address
         self.address_span = match.span()
         return match.end()
 
@@ -216,6 +223,7 @@ class _Scan:
             raise _Fault(_special_fault(value, token))
         if not match["space"] and self.address_span != (-1, -1):
             raise _Fault(AuthorFault.MALFORMED)  # RFC 5322 3.4: nothing but comments behind the address
+        self.worded = self.worded or not match["space"]
         self.phrase.append(_ESCAPE.sub(r"\1", token[1:-1]) if match["quoted"] else token)
         return match.end()
 
@@ -280,9 +288,14 @@ def _check_level(address: Address, text: str) -> None:
     if "@" not in plain and not _AT_SIGN.search(text):
         return
     for word in _SEPARATOR.split(text):
-        is_own = _is_own(address, word.strip("'"))
+        is_own = _is_own(address, _without_apostrophes(word))
         if not is_own and (_AT_SIGN.search(word) or "@" in unicodedata.normalize("NFKC", word)):
             raise _Fault(AuthorFault.DECEPTIVE_NAME)
+
+
+def _without_apostrophes(word: str) -> str:
+    # Outlook and mailing lists write 'alice@bank.example' with one of them on each side.
+    return word[1:-1] if word.startswith("'") and word.endswith("'") else word
 
 
 def _is_own(address: Address, word: str) -> bool:
