@@ -1,8 +1,9 @@
-"""Where we find an author, the two address parsers of Python's library find the same one or none."""
+"""Where we find an author, the two address parsers of Python's library find the same one or none; and what it costs."""
 
 from __future__ import annotations
 
 import random
+import time
 from email import errors, message_from_string, policy
 from email.utils import getaddresses
 
@@ -47,3 +48,21 @@ def test_readers_agree(seed: int) -> None:
             accepted += 1
             assert _generous(value) | _strict(value) <= {str(author.address).replace('"', "")}, value
     assert accepted > 100
+
+
+def test_an_ordinary_mail_costs_little() -> None:
+    trace = Field(
+        b"Received", b" from a.example (a.example [192.0.2.1])\r\n\tby mx.example\r\n\tfor <x@y.example>; x"
+    )
+    fields = (
+        [trace] * 5
+        + [Field(b"X-%d" % n, b" short") for n in range(15)]
+        + [Field(b"From", b" A B <a@b.example>")]
+    )
+    best = 1.0
+    for _ in range(5):
+        started = time.perf_counter()
+        for _ in range(200):
+            parse_author(fields)
+        best = min(best, (time.perf_counter() - started) / 200)
+    assert best < 0.0005  # about 12 microseconds on a quiet machine; a wide margin for a busy one
