@@ -1,4 +1,4 @@
-"""Where we find an author, the two address parsers of Python's library find the same one or none; and what it costs."""
+"""Python's own address parsers find the author that we find, or none; and what finding it costs."""
 
 from __future__ import annotations
 
