@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ class EchoHandler:
             "over_limit": over_limit,
             "rss_kb": _resident_kilobytes(),
         }
-        text = base64.b64encode(json.dumps(report).encode())
+        text = base64.b64encode(zlib.compress(json.dumps(report).encode()))
         edits: list[Edit] = [InsertField(Field(b"X-Report", b" " + text))]
         outcome = Outcome.ACCEPT
         for field in fields:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import zlib
 from dataclasses import dataclass
 
 from wire.milter_client import Answer
@@ -27,7 +28,12 @@ def report_of(answer: Answer) -> Report:
     """The report among the inserted fields."""
     assert answer.verdict == b"c", answer
     value = next(value for _, name, value in answer.inserted if name == b"X-Report")
-    data = json.loads(base64.b64decode(value))
+    return read_report(value)
+
+
+def read_report(value: bytes) -> Report:
+    """A report from the value of its field, folded or not."""
+    data = json.loads(zlib.decompress(base64.b64decode(value)))
     return Report(
         pid=data["pid"],
         generation=data["generation"],
