@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import (
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.types import (
     PublicKeyTypes,
 )
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.x509.oid import PublicKeyAlgorithmOID
 
 
 class SchemeError(ValueError):
@@ -102,6 +104,18 @@ def require_fit(key: object, scheme: Scheme) -> None:
         )
     if not fits:
         raise SchemeError(f"a key of this type or curve cannot be used with {scheme.value}")
+
+
+def require_certificate_fit(certificate: x509.Certificate, scheme: Scheme) -> None:
+    """`require_fit` for the key of a certificate, which may also restrict an RSA key to PSS.
+
+    Raises SchemeError, or what `cryptography` raises for a key that it cannot read.
+    """
+    require_fit(certificate.public_key(), scheme)
+    # RFC 4055 1.2: a key under id-RSASSA-PSS is used with nothing else
+    pss_only = certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
+    if pss_only and scheme.family is not Family.RSA_PSS:
+        raise SchemeError(f"the certificate allows RSASSA-PSS alone, and not {scheme.value}")
 
 
 def sign_with(private_key: PrivateKeyTypes, scheme: Scheme, data: bytes) -> bytes:

@@ -63,7 +63,7 @@ class BytesSource:
 WINDOW: Final = 65536
 CONSTRUCTED: Final = 0x20
 CONSTRUCTED_OCTETS: Final = der.OCTET_STRING | CONSTRUCTED
-_DEFAULT_DEPTH: Final = 16
+_DEFAULT_DEPTH: Final = 32
 
 
 class Cursor:

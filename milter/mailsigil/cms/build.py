@@ -10,7 +10,7 @@ from typing import Final
 from cryptography import x509
 
 from mailsigil.cms import der, oids
-from mailsigil.cms.algorithms import DIGEST_SIZES, Family, Scheme, require_fit
+from mailsigil.cms.algorithms import DIGEST_SIZES, Family, Scheme, require_certificate_fit
 from mailsigil.cms.values import certificate_identity
 
 _VERSION_1: Final = der.integer(1)
@@ -44,7 +44,7 @@ class SignatureBuilder:
     )
 
     def __init__(self, certificate: bytes, intermediates: Sequence[bytes], scheme: Scheme) -> None:
-        require_fit(x509.load_der_x509_certificate(certificate).public_key(), scheme)
+        require_certificate_fit(x509.load_der_x509_certificate(certificate), scheme)
         self.certificate = certificate
         self.scheme = scheme
         issuer, serial = certificate_identity(certificate)

@@ -53,7 +53,8 @@ def octet_string(content: bytes) -> bytes:
 
 def integer(value: int) -> bytes:
     """INTEGER in the fewest octets of two's complement."""
-    return tlv(INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+    bits = (value if value >= 0 else ~value).bit_length()
+    return tlv(INTEGER, value.to_bytes(bits // 8 + 1, "big", signed=True))
 
 
 def oid(dotted: str) -> bytes:

@@ -50,7 +50,7 @@ class CmsLimits:
     """Signed attributes of one signer."""
     rest_bytes: int = 1 << 20
     """Octets apart from the content."""
-    depth: int = 16
+    depth: int = 32
     """Elements inside elements."""
     segments: int = 400_000
     """Pieces of content; a 25 MB mail in pieces of one line each has about 330,000."""

@@ -18,7 +18,15 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from mailsigil.cms import oids
-from mailsigil.cms.algorithms import DIGEST_SIZES, WEAK_DIGESTS, Family, Scheme, SchemeError, verify_with
+from mailsigil.cms.algorithms import (
+    DIGEST_SIZES,
+    WEAK_DIGESTS,
+    Family,
+    Scheme,
+    SchemeError,
+    require_certificate_fit,
+    verify_with,
+)
 from mailsigil.cms.attributes import CertificateHash, parse_attributes
 from mailsigil.cms.ber import CmsError, CmsSyntaxError
 from mailsigil.cms.parse import SignedData
@@ -65,6 +73,7 @@ class _Refusal(Exception):
 
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192  # beyond, a verification costs an attacker nothing and us a lot
+_UNREADABLE: Final = (ValueError, TypeError, x509.InvalidVersion)
 _MAX_DISGUISE: Final = 65536  # no signer writes more octets of attributes
 _CERTIFICATE_HASHES: Final = frozenset({"sha1", "sha256", "sha384", "sha512"})
 
@@ -124,7 +133,7 @@ def _is_meant(sid: SignerIdentifier, certificate: bytes) -> bool:
     try:
         extensions = x509.load_der_x509_certificate(certificate).extensions
         key_id = extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except (*_UNREADABLE, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return False
     return key_id == sid.subject_key_id
 
@@ -218,7 +227,7 @@ def _check_signature(
     first: _Refusal | None = None
     for certificate in candidates:
         try:
-            _check_with_key(signer, scheme, _load_key(certificate), digests)
+            _check_with_key(signer, scheme, _load_key(certificate, scheme), digests)
         except _Refusal as refusal:
             first = first or refusal
         else:
@@ -226,13 +235,16 @@ def _check_signature(
     raise first or _Refusal(SignerStatus.NO_CERTIFICATE, "no-certificate")
 
 
-def _load_key(certificate: bytes) -> CertificatePublicKeyTypes:
+def _load_key(certificate: bytes, scheme: Scheme) -> CertificatePublicKeyTypes:
     try:
         loaded = x509.load_der_x509_certificate(certificate)
         key = loaded.public_key()
+        require_certificate_fit(loaded, scheme)
+    except SchemeError:
+        raise _Refusal(SignerStatus.CERTIFICATE_MISMATCH, "key-type-contradicts") from None
     except UnsupportedAlgorithm:
         raise _Refusal(SignerStatus.UNSUPPORTED_ALGORITHM, "unknown-key-type") from None
-    except (ValueError, TypeError):
+    except _UNREADABLE:
         raise _Refusal(SignerStatus.MALFORMED, "certificate-malformed") from None
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size < MIN_RSA_BITS:  # RFC 8551 4.3
@@ -257,8 +269,6 @@ def _check_with_key(
     for data in spellings:
         try:
             verify_with(key, scheme, signer.signature, data, salt_length=salt_length, prehashed=prehashed)
-        except SchemeError:
-            raise _Refusal(SignerStatus.CERTIFICATE_MISMATCH, "key-type-contradicts") from None
         except (InvalidSignature, ValueError):
             continue
         return
