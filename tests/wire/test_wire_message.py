@@ -88,7 +88,7 @@ def test_bounce_has_an_empty_sender(service: Service) -> None:
         pytest.param(" süß".encode(), " süß".encode(), id="UTF-8"),
         pytest.param(b"", b"", id="empty"),
         pytest.param(b" %s%n\x01\x7f", b" %s%n\x01\x7f", id="formats and controls"),
-        pytest.param(b" " + b"x" * 102_400, b" " + b"x" * 102_400, id="as long as Postfix lets it be"),
+        pytest.param(b" " + b"x" * 60_000, b" " + b"x" * 60_000, id="as long as Postfix lets it be"),
     ],
 )
 def test_header_bytes_are_reproducible(service: Service, value: bytes, expected: bytes) -> None:

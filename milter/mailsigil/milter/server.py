@@ -7,10 +7,8 @@ is kept until its end; there one place answers 451 and logs the queue id.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -38,9 +36,6 @@ log = logging.getLogger("mailsigil.milter")
 
 _NAME = "mailsigil"
 _BACKLOG = 256
-_PACKET = 1 << 20
-"""libmilter closes the connection on a packet above its bound of 64 KiB; a header field of Postfix's may
-have 100 KiB (``header_size_limit``)."""
 _ACTIONS = lib.ADDHDRS | lib.CHGHDRS | lib.CHGBODY
 _MACRO_ACTION = lib.SETSYMLIST
 _SILENT = lib.P_NR_CONN | lib.P_NR_MAIL | lib.P_NR_RCPT | lib.P_NR_HDR | lib.P_NR_EOH | lib.P_NR_BODY
@@ -105,7 +100,6 @@ class MilterServer:
             lib.setconn(address.spec)
             lib.register(_NAME, negotiate=self._negotiate)
             lib.setbacklog(_BACKLOG)
-            _allow_large_packets()
             lib.opensocket(False)
         except lib.error as error:
             raise ListenError(f"cannot listen on {address.spec}: {error}") from error
@@ -262,14 +256,6 @@ def _collect(ctx: Any, step: Callable[[Session], None]) -> int:
     except Exception as error:
         connection.session.fail(error)
     return int(connection.reply)
-
-
-def _allow_large_packets() -> None:
-    """Raise libmilter's bound. pymilter has no call for it; its module leads to the loaded library."""
-    module = sys.modules["milter"]
-    library = ctypes.CDLL(str(module.__file__))
-    if hasattr(library, "smfi_setmaxdatasize"):
-        library.smfi_setmaxdatasize(ctypes.c_size_t(_PACKET))
 
 
 def _nothing() -> None:
