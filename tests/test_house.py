@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "compose": {"message", "plan"},
     "signature": {"message", "cms", "verdict"},
     "verification": {"message", "cms", "pki", "signature", "verdict"},
-    "outbound": {"message", "cms", "policy", "dkim", "headers", "compose", "plan", "directory", "keys"},
+    "outbound": {"message", "cms", "pki", "policy", "dkim", "headers", "compose", "plan", "directory", "keys"},
     "inbound": {"message", "dkim", "headers", "plan", "verdict", "verification"},
     "config": set(),
     "directory": {"policy", "message", "config"},

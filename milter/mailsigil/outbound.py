@@ -13,13 +13,15 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Protocol
 
+from cryptography import x509
+
 from mailsigil.cms.algorithms import Scheme
 from mailsigil.cms.build import SignatureBuilder
 from mailsigil.compose import clear_signed, opaque_signed
 from mailsigil.directory.api import Directory, DirectoryUnavailable, Person
 from mailsigil.dkim.chain import own_signatures
 from mailsigil.headers import strip_forged
-from mailsigil.keys.errors import KeyServiceError
+from mailsigil.keys.errors import KeyAgentRefused, KeyServiceError
 from mailsigil.keys.protocol import Credential
 from mailsigil.message.address import Address, AddressError
 from mailsigil.message.author import Author, AuthorFault, parse_author
@@ -28,6 +30,7 @@ from mailsigil.message.mime import MimeLimitError, MimeLimits
 from mailsigil.message.protection import Protection, protection_of
 from mailsigil.message.seven_bit import Entity, Unsignable, to_seven_bit
 from mailsigil.message.spool import Spool
+from mailsigil.pki.level import Level, asserted_levels
 from mailsigil.plan import DeleteField, Edit, Envelope, Event, Outcome, Plan
 from mailsigil.policy.authorise import Authorisation, authorise
 from mailsigil.policy.model import EffectivePolicy, Form, Misordered, SigningMode, Unauthorised
@@ -121,28 +124,22 @@ def _signed(
     *,
     edits: tuple[Edit, ...],
 ) -> Plan:
-    address = author.address.key
-    credentials = parts.keys.find(address)
-    if not credentials:
-        raise _CannotSign(f"no certificate for {address}")
-    credential = credentials[0]
-    scheme = Scheme(credential.schemes[0])
-    builder = _builder(credential.certificate, credential.intermediates, scheme)
-
     entity = to_seven_bit(fields, body, limits=parts.mime_limits)
-    attributes = builder.attributes(_digest(entity, scheme), _signing_time(fields, parts.now()))
-    signature = parts.keys.sign(
-        key_id=credential.key_id, address=address, scheme=scheme.value, data=attributes
-    )
+    when = _signing_time(fields, parts.now())
+    try:
+        made = _sign(entity, author.address.key, when, parts.keys)
+    except KeyAgentRefused:
+        # The key was replaced since it was found; the client has forgotten it, and finds the new one.
+        made = _sign(entity, author.address.key, when, parts.keys)
     if policy.form.value is Form.OPAQUE:
-        head, tail = builder.opaque(attributes, signature, entity.size)
+        head, tail = made.builder.opaque(made.attributes, made.signature, entity.size)
         signed = opaque_signed(fields, entity, head=head, tail=tail)
     else:
         signed = clear_signed(
             fields,
             entity,
-            signature=builder.detached(attributes, signature),
-            micalg=scheme.micalg,
+            signature=made.builder.detached(made.attributes, made.signature),
+            micalg=made.scheme.micalg,
             boundary=parts.new_boundary(),
         )
     return Plan(
@@ -151,12 +148,43 @@ def _signed(
         reason=policy.signing.source,
         warnings=_misorder_warnings(edits),
         details=(
-            ("author", address),
-            ("key", credential.key_id),
-            ("scheme", scheme.value),
+            ("author", author.address.key),
+            ("key", made.key_id),
+            ("scheme", made.scheme.value),
             ("form", policy.form.value.value),
         ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A signature, and what it was made with."""
+
+    builder: SignatureBuilder
+    attributes: bytes
+    signature: bytes
+    scheme: Scheme
+    key_id: str
+
+
+def _sign(entity: Entity, address: str, when: datetime | None, keys: Keys) -> _Made:
+    credentials = keys.find(address)
+    if not credentials:
+        raise _CannotSign(f"no certificate for {address}")
+    # The highest level speaks for the sender; among equals the newest, which comes first.
+    credential = max(credentials, key=lambda each: certified_level(each.certificate))
+    scheme = Scheme(credential.schemes[0])
+    builder = _builder(credential.certificate, credential.intermediates, scheme)
+    attributes = builder.attributes(_digest(entity, scheme), when)
+    signature = keys.sign(key_id=credential.key_id, address=address, scheme=scheme.value, data=attributes)
+    return _Made(builder, attributes, signature, scheme, credential.key_id)
+
+
+@lru_cache(maxsize=4096)
+def certified_level(certificate: bytes) -> Level:
+    """The highest level that a certificate (DER) claims; V1 where it claims none."""
+    claimed = asserted_levels(x509.load_der_x509_certificate(certificate))
+    return max((assertion.level for assertion in claimed), default=Level.V1)
 
 
 @lru_cache(maxsize=1024)

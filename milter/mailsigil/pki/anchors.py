@@ -45,6 +45,8 @@ class AnchorSet:
     level: Level | None = None
     domains: frozenset[str] = frozenset()
     """Mail domains these anchors may vouch for; empty for all. ``*.bank.example`` means those below it."""
+    hold_to_br: bool = True
+    """Where ``"br"`` is asserted: refuse certificates that break the S/MIME Baseline Requirements."""
 
     def __post_init__(self) -> None:
         unknown = self.asserts - ASSERTIONS
@@ -56,7 +58,7 @@ class AnchorSet:
     @property
     def public(self) -> bool:
         """A public authority, which follows the Baseline Requirements."""
-        return "br" in self.asserts
+        return self.hold_to_br and "br" in self.asserts
 
     def may_assert(self, oid: str) -> bool:
         """Tell whether this policy counts under these anchors."""
