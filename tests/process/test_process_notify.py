@@ -17,7 +17,6 @@ from mailsigil.process.notify import Notifier
         pytest.param(lambda n: n.ready("2 workers"), b"READY=1\nSTATUS=2 workers", id="ready"),
         pytest.param(lambda n: n.reloading(), b"RELOADING=1\nMONOTONIC_USEC=", id="reloading"),
         pytest.param(lambda n: n.stopping("bye"), b"STOPPING=1\nSTATUS=bye", id="stopping"),
-        pytest.param(lambda n: n.status("busy"), b"STATUS=busy", id="status"),
     ],
 )
 def test_states(

@@ -23,9 +23,5 @@ class Notifier:
         """The service is on its way out."""
         self._send(f"STOPPING=1\nSTATUS={status}")
 
-    def status(self, status: str) -> None:
-        """One line for ``systemctl status``."""
-        self._send(f"STATUS={status}")
-
     def _send(self, text: str) -> None:
         daemon.notify(text)
