@@ -5,52 +5,28 @@ Fail closed: a message whose policy is ``required`` leaves signed, is refused, o
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
-from typing import Protocol
+from datetime import datetime
 
-from cryptography import x509
-
-from mailsigil.cms.algorithms import Scheme
-from mailsigil.cms.build import SignatureBuilder
 from mailsigil.compose import clear_signed, opaque_signed
 from mailsigil.directory.api import Directory, DirectoryUnavailable, Person
 from mailsigil.dkim.chain import own_signatures
 from mailsigil.headers import strip_forged
-from mailsigil.keys.errors import KeyAgentRefused, KeyServiceError
-from mailsigil.keys.protocol import Credential
+from mailsigil.keys.errors import KeyServiceError
 from mailsigil.message.address import Address, AddressError
 from mailsigil.message.author import Author, AuthorFault, parse_author
-from mailsigil.message.fields import Field, named
+from mailsigil.message.fields import Field
 from mailsigil.message.mime import MimeLimitError, MimeLimits
 from mailsigil.message.protection import Protection, protection_of
-from mailsigil.message.seven_bit import Entity, Unsignable, to_seven_bit
+from mailsigil.message.seven_bit import Unsignable, to_seven_bit
 from mailsigil.message.spool import Spool
-from mailsigil.pki.level import Level, asserted_levels
 from mailsigil.plan import DeleteField, Edit, Envelope, Event, Outcome, Plan
 from mailsigil.policy.authorise import Authorisation, authorise
 from mailsigil.policy.model import EffectivePolicy, Form, Misordered, SigningMode, Unauthorised
 from mailsigil.policy.patterns import matches_any
 from mailsigil.policy.resolve import resolve
-
-TIME_TOLERANCE = timedelta(minutes=55)
-"""Thunderbird calls a signature invalid when Date and signingTime are over an hour apart."""
-
-
-class Keys(Protocol):
-    """Signing with keys that this process never sees."""
-
-    def find(self, address: str) -> tuple[Credential, ...]:
-        """Gives what can sign for an address (key form), best first; raises KeyAgentUnavailable."""
-        ...
-
-    def sign(self, *, key_id: str, address: str, scheme: str, data: bytes) -> bytes:
-        """Signs ``data``; raises KeyAgentUnavailable or KeyAgentRefused."""
-        ...
+from mailsigil.signing import Keys, NoCredential, sign, signing_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +83,8 @@ def outbound(envelope: Envelope, fields: Sequence[Field], body: Spool, parts: Ou
     # 6. Sign.
     try:
         return _signed(fields, body, author, policy, parts, edits=(*forged, *misordered))
-    except (KeyServiceError, Unsignable, MimeLimitError, _CannotSign) as error:
+    except (KeyServiceError, Unsignable, MimeLimitError, NoCredential) as error:
         return _cannot_sign(f"{type(error).__name__}: {error}", policy, forged)
-
-
-class _CannotSign(Exception):
-    """No credential fits the author."""
 
 
 def _signed(
@@ -125,12 +97,7 @@ def _signed(
     edits: tuple[Edit, ...],
 ) -> Plan:
     entity = to_seven_bit(fields, body, limits=parts.mime_limits)
-    when = _signing_time(fields, parts.now())
-    try:
-        made = _sign(entity, author.address.key, when, parts.keys)
-    except KeyAgentRefused:
-        # The key was replaced since it was found; the client has forgotten it, and finds the new one.
-        made = _sign(entity, author.address.key, when, parts.keys)
+    made = sign(entity, author.address.key, signing_time(fields, parts.now()), parts.keys)
     if policy.form.value is Form.OPAQUE:
         head, tail = made.builder.opaque(made.attributes, made.signature, entity.size)
         signed = opaque_signed(fields, entity, head=head, tail=tail)
@@ -154,68 +121,6 @@ def _signed(
             ("form", policy.form.value.value),
         ),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A signature, and what it was made with."""
-
-    builder: SignatureBuilder
-    attributes: bytes
-    signature: bytes
-    scheme: Scheme
-    key_id: str
-
-
-def _sign(entity: Entity, address: str, when: datetime | None, keys: Keys) -> _Made:
-    credentials = keys.find(address)
-    if not credentials:
-        raise _CannotSign(f"no certificate for {address}")
-    # The highest level speaks for the sender; among equals the newest, which comes first.
-    credential = max(credentials, key=lambda each: certified_level(each.certificate))
-    scheme = Scheme(credential.schemes[0])
-    builder = _builder(credential.certificate, credential.intermediates, scheme)
-    attributes = builder.attributes(_digest(entity, scheme), when)
-    signature = keys.sign(key_id=credential.key_id, address=address, scheme=scheme.value, data=attributes)
-    return _Made(builder, attributes, signature, scheme, credential.key_id)
-
-
-@lru_cache(maxsize=4096)
-def certified_level(certificate: bytes) -> Level:
-    """The highest level that a certificate (DER) claims; V1 where it claims none."""
-    claimed = asserted_levels(x509.load_der_x509_certificate(certificate))
-    return max((assertion.level for assertion in claimed), default=Level.V1)
-
-
-@lru_cache(maxsize=1024)
-def _builder(certificate: bytes, intermediates: tuple[bytes, ...], scheme: Scheme) -> SignatureBuilder:
-    return SignatureBuilder(certificate, intermediates, scheme)
-
-
-def _digest(entity: Entity, scheme: Scheme) -> bytes:
-    digest = hashlib.new(scheme.digest)
-    for chunk in entity.chunks():
-        digest.update(chunk)
-    return digest.digest()
-
-
-def _signing_time(fields: Sequence[Field], now: datetime) -> datetime | None:
-    """The signing time, or None where a client would hold it against the message's Date.
-
-    A scheduled mail carries the Date of its writing. Telling another time than the true one is no
-    choice for a signer, and the attribute is optional (RFC 8551 2.5.1), so it is left out.
-    """
-    dates = named(fields, b"date")
-    if not dates:
-        return None
-    try:
-        date = parsedate_to_datetime(dates[0].unfolded.decode("ascii"))
-        if date.tzinfo is None:  # "-0000" (RFC 5322 3.3): UTC, of unknown origin
-            date = date.replace(tzinfo=now.tzinfo)
-        apart = abs(date - now)
-    except (ValueError, OverflowError, TypeError, IndexError):
-        return None
-    return now if apart <= TIME_TOLERANCE else None
 
 
 def _authorisation(
