@@ -22,11 +22,12 @@ from mailsigil.keys.client import KeyAgentClient
 from mailsigil.message.fields import Field
 from mailsigil.message.mime import MimeLimits
 from mailsigil.message.spool import Spool
-from mailsigil.outbound import Keys, OutboundParts, outbound
+from mailsigil.outbound import OutboundParts, outbound
 from mailsigil.pki.anchors import AnchorSet, TrustStore, load_anchor_file
 from mailsigil.pki.level import Level
 from mailsigil.pki.path import PathValidator
 from mailsigil.plan import Envelope, Event, Outcome, Plan
+from mailsigil.signing import Keys
 from mailsigil.verification import VerificationParts
 
 

@@ -20,11 +20,12 @@ from mailsigil.keys.local import LocalKeys
 from mailsigil.message.address import Address, AddressError
 from mailsigil.message.author import Author, parse_author
 from mailsigil.message.reader import Message
-from mailsigil.outbound import Keys, outbound
+from mailsigil.outbound import outbound
 from mailsigil.plan import Envelope, Event, Outcome
 from mailsigil.policy.model import Form, PolicyEntry, SigningMode, Unauthorised
 from mailsigil.rewrite import rewritten
 from mailsigil.service import outbound_parts
+from mailsigil.signing import Keys
 
 
 @click.command()
