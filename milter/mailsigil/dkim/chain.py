@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
+from mailsigil.dkim.signature import a_labels
 from mailsigil.message.fields import Field, named
 
 _DOMAIN_TAG = re.compile(rb"(?:^|;)\s{0,100}d\s{0,100}=([^;]*)")
@@ -27,8 +28,7 @@ def own_signatures(fields: Sequence[Field], own_domains: Collection[str]) -> tup
 
 def _domains(value: bytes) -> list[str]:
     unfolded = value.replace(b"\r\n", b"")
-    found = (match.group(1).strip() for match in _DOMAIN_TAG.finditer(unfolded))
-    return [domain.decode("utf-8", "replace").lower().rstrip(".") for domain in found]
+    return [a_labels(match.group(1).strip()) for match in _DOMAIN_TAG.finditer(unfolded)]
 
 
 def _belongs(domain: str, own: Collection[str]) -> bool:

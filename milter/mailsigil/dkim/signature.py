@@ -64,7 +64,7 @@ def read_tags(value: bytes) -> dict[bytes, bytes]:
 
 def read_domain(tags: Tags, tag: bytes = b"d") -> str:
     """Give the signing domain as lower-case A-labels. Raises :class:`DkimFault`."""
-    domain = _a_labels(_required(tags, tag))
+    domain = a_labels(_required(tags, tag))
     if not domain or "." not in domain:
         raise DkimFault(DkimWord.PERMERROR, "the signing domain is no domain name")
     return domain
@@ -150,13 +150,13 @@ def _signed_names(tags: Tags) -> tuple[bytes, ...]:
 def _identity_domain(tags: Tags, domain: str) -> str:
     if b"i" not in tags:
         return domain
-    identity = _a_labels(tags[b"i"].rpartition(b"@")[2])
+    identity = a_labels(tags[b"i"].rpartition(b"@")[2])
     if identity != domain and not identity.endswith("." + domain):  # RFC 6376 6.1.1
         raise DkimFault(DkimWord.PERMERROR, "the signature's identity is outside of its domain")
     return identity
 
 
-def _a_labels(name: bytes) -> str:
+def a_labels(name: bytes) -> str:
     """Bring a domain to lower-case A-labels; empty when it is none. U-labels may come by RFC 8616."""
     try:
         text = name.decode("utf-8").lower().rstrip(".")
