@@ -159,7 +159,7 @@ def _smime(verdict: Verdict, identity: Identity | None) -> list[str]:
         pieces.append(f"reason={quoted(verdict.reason.token)}")
     signer = identity.address if identity else next(iter(verdict.signers), "")
     # RFC 7281 3.2
-    pieces += _property("body.smime-identifier", _address(signer))
+    pieces += _property("body.smime-identifier", signer)
     pieces += _property("body.smime-serial", verdict.serial)
     pieces += _property("body.smime-issuer", _escaped_name(verdict.issuer), always_quoted=True)
     return pieces
@@ -176,16 +176,12 @@ def _dkim(result: DkimResult) -> list[str]:
 
 def _property(name: str, value: str, *, always_quoted: bool = False) -> list[str]:
     """RFC 8601 2.2: ptype.property=pvalue; left out where there is nothing that can be written."""
-    if not value or not is_plain(value) or len(value) > MAX_VALUE:
+    # What looks like an encoded-word may be legal here, and is too good a bait to repeat.
+    if not value or not is_plain(value) or "=?" in value or len(value) > MAX_VALUE:
         return []
     if not always_quoted and (is_token(value) or _PLAIN_ADDRESS.fullmatch(value)):
         return [f"{name}={value}"]
     return [f"{name}={quoted(value)}"]
-
-
-def _address(address: str) -> str:
-    # An encoded-word look-alike in an address is legal, and too good a bait to repeat.
-    return "" if "=?" in address else address
 
 
 def _escaped_name(name: str) -> str:
