@@ -48,8 +48,9 @@ _ATTRIBUTE_CHAR = frozenset(b"!#$&+-.^_`{|}~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ
 _FOLDABLE = re.compile(rb"[ \t]*[^ \t]+[ \t]*\Z|[ \t]*[^ \t]+|[ \t]+\Z")
 _WORDS = re.compile(rb"[ \t]+|[^ \t]+")
 _PHRASES = re.compile(
-    rb"\"(?:[^\"\\]|\\.)*(?:\"|\Z)"  # a quoted string, also one without end: each octet is looked at once
-    rb"|\((?:[^()\\]|\\.)*(?:\)|\Z|(?=\())"  # a comment, or one up to a comment in it
+    # Strings and comments without end are taken as well, so that each octet is looked at once.
+    rb"\"(?:[^\"\\]|\\.|\\\Z)*+\"?"
+    rb"|\((?:[^()\\]|\\.|\\\Z)*+\)?"  # a comment, or one up to a comment in it
     rb"|<[^<>]*>|[,:;]|[^\",:;<>()]+|.",
     re.DOTALL,
 )

@@ -137,6 +137,7 @@ class _Walk:
         self._finder = DelimiterFinder(body)
         self._stack: list[_Open] = []
         self._parts = 0
+        self._delimiters = 0
         self._header_bytes = 0
 
     def run(self, fields: tuple[Field, ...]) -> Part:
@@ -154,6 +155,9 @@ class _Walk:
 
     def _take(self, delimiter: Delimiter) -> int:
         """End what a boundary line ends, start what it starts, and say where to go on."""
+        self._delimiters += 1
+        if self._delimiters > 2 * self._limits.parts:
+            raise MimeLimitError("parts")  # a part has one boundary line before it, a multipart one more
         before = self._before(delimiter.start)
         while len(self._stack) > delimiter.level + 1:
             self._close_top(before)

@@ -18,8 +18,11 @@ _GATHER = _BASE64_OCTETS * 1024
 _LONG_LINE = 65536
 _SOFT_DASHES = re.compile(rb"(?<==\r\n)-{2,}")
 _DASHES_IN_LINE = 25  # of =2D, so that the line keeps to 76
-_ESCAPED_HERE = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f-\xff]|=(?![0-9A-Fa-f]{2})")
-_PRINTED_LINE = re.compile(rb".{1,73}(?<!=)(?<!=.)")
+_FORBIDDEN = rb"[\x00-\x08\x0b-\x1f\x7f-\xff]"
+# An equals sign that is no escape stands for itself with most readers; it must not become one.
+_ESCAPED_HERE = re.compile(_FORBIDDEN + rb"|=(?=" + _FORBIDDEN + rb")")
+# A cut never stands in an escape, even if the line gets longer than 76.
+_PRINTED_LINE = re.compile(rb".{1,73}(?<!=)(?<!=.)|.{74,900}?(?<!=)(?<!=.)|.{1,900}")
 
 
 def base64_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
