@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,8 @@ class Employee:
 
     subject: Subject
     display_name: str
+    key: KeyKind | None = None
+    """None: the kind of key that the organisation uses."""
 
     @property
     def address(self) -> str:
@@ -70,6 +72,7 @@ class Organisation:
 
     folder: Path
     config: Path
+    policy: Path
     anchor: Path
     """The root certificate, which receivers trust."""
     milter_socket: Path
@@ -82,20 +85,26 @@ def found(
     dns_port: int,
     key: KeyKind = KeyKind.P256,
     settings: Mapping[str, str] | None = None,
+    employees: Sequence[Employee] = EMPLOYEES,
+    policy: str = "",
 ) -> Organisation:
-    """Makes everything below ``folder``. ``settings`` adds TOML lines to sections of these names."""
+    """Makes everything below ``folder``. ``settings`` adds TOML lines to sections of these names.
+
+    ``policy`` is the whole policy file; empty: all mail of the employees must be signed.
+    """
     authority = Authority.init(folder / "ca", organisation="Example Bank", now=now)
-    for employee in EMPLOYEES:
-        authority.issue(employee.subject, out=folder / "keys", key=key, now=now)
+    for employee in employees:
+        authority.issue(employee.subject, out=folder / "keys", key=employee.key or key, now=now)
     anchor = folder / "root.pem"
     anchor.write_bytes((folder / "ca" / "root.pem").read_bytes())
-    (folder / "policy.toml").write_text(_POLICY.format(domain=DOMAIN) + "".join(map(_person, EMPLOYEES)))
     organisation = Organisation(
         folder=folder,
         config=folder / "mailsigil.toml",
+        policy=folder / "policy.toml",
         anchor=anchor,
         milter_socket=folder / "milter.sock",
     )
+    organisation.policy.write_text(policy or _POLICY.format(domain=DOMAIN) + "".join(map(_person, employees)))
     organisation.config.write_text(_config(organisation, dns_port, settings or {}))
     return organisation
 
@@ -113,7 +122,7 @@ def _config(organisation: Organisation, dns_port: int, more: Mapping[str, str]) 
         'socket_group = "postfix"\n',
         "inbound": f'authserv_id = "{HOST}"\ndaemons = ["inbound"]\n',
         "outbound": 'trusted_networks = []\ndaemons = ["submission"]\n',
-        "policy": f'file = "{folder}/policy.toml"\n',
+        "policy": f'file = "{organisation.policy}"\n',
         "keyd": f'socket = "{folder}/keyd.sock"\nfolder = "{folder}/keys"\nallowed_users = ["root"]\n',
         "dns": f'servers = ["127.0.0.1"]\nport = {dns_port}\n',
     }

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import smtplib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mailsigil.demo.dns import DnsServer
 from mailsigil.demo.opendkim import OpenDkim
-from mailsigil.demo.organisation import DOMAIN, EMPLOYEES, PASSWORD, Organisation, found
+from mailsigil.demo.organisation import DOMAIN, EMPLOYEES, PASSWORD, Employee, Organisation, found
 from mailsigil.demo.postfix import Listener, Postfix
 from mailsigil.demo.programs import Daemon, accepts, free_port
 from mailsigil.demo.sink import Delivery, Sink
@@ -22,7 +22,11 @@ from mailsigil.keys.profile import KeyKind
 
 
 class Site:
-    """Everything is started on entry and stopped by process id on exit."""
+    """Everything is started on entry and stopped by process id on exit.
+
+    ``commands`` are those of mailsigil that make up the service: ``run``, or ``keyd`` and ``milter``.
+    ``logins`` are further ones beside the employees' addresses.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,10 @@ class Site:
         key: KeyKind = KeyKind.P256,
         settings: Mapping[str, str] | None = None,
         eight_bit_sink: bool = True,
+        employees: Sequence[Employee] = EMPLOYEES,
+        logins: Sequence[str] = (),
+        policy: str = "",
+        commands: Sequence[str] = ("run",),
     ) -> None:
         self.folder = folder
         self.submission_port = free_port()
@@ -38,11 +46,15 @@ class Site:
         self.sink = Sink(eight_bit=eight_bit_sink)
         self._key = key
         self._settings = settings
+        self._employees = employees
+        self._logins = (*(employee.address for employee in employees), *logins)
+        self._policy = policy
+        self._commands = commands
         self._stack = ExitStack()
         self.organisation: Organisation
         self.postfix: Postfix
         self.dkim: OpenDkim
-        self.service: Daemon
+        self.services: dict[str, Daemon] = {}
 
     def __enter__(self) -> Site:
         with ExitStack() as stack:
@@ -65,14 +77,24 @@ class Site:
             dns_port=dns.port,
             key=self._key,
             settings=self._settings,
+            employees=self._employees,
+            policy=self._policy,
         )
-        self.service = Daemon(
-            [sys.executable, "-m", "mailsigil", "run", "--config", self.organisation.config],
-            log=self.log,
-        )
-        stack.callback(self.service.stop)
-        self.service.wait_until(lambda: accepts(str(self.organisation.milter_socket)))
+        stack.callback(self._stop_services)
+        for command in self._commands:
+            self.start_service(command)
+        self.services[self._commands[-1]].wait_until(lambda: accepts(str(self.organisation.milter_socket)))
         self.postfix = stack.enter_context(self._postfix())
+
+    def start_service(self, command: str) -> Daemon:
+        """Starts one of mailsigil's services, or starts it again after its end."""
+        arguments = [sys.executable, "-m", "mailsigil", command, "--config", self.organisation.config]
+        self.services[command] = Daemon(arguments, log=self.log)
+        return self.services[command]
+
+    def _stop_services(self) -> None:
+        for service in reversed(self.services.values()):
+            service.stop()
 
     @property
     def log(self) -> Path:
@@ -123,5 +145,5 @@ class Site:
                 Listener(port=self.inbound_port, name="inbound", milters=(ours,)),
             ),
             next_hop=f"127.0.0.1:{self.sink.port}",
-            users={employee.address: PASSWORD for employee in EMPLOYEES},
+            users=dict.fromkeys(self._logins, PASSWORD),
         )
