@@ -81,7 +81,9 @@ def _safe_cut(data: bytes) -> int:
 def _decode_lines(data: bytes, *, last: bool = False) -> bytes:
     # RFC 2045 6.7 (3): white space at the end of a line was added by transport.
     lines = data.split(b"\n")
-    for number, line in enumerate(lines):
-        if line.endswith((b" ", b"\t", b" \r", b"\t\r")) and (last or number < len(lines) - 1):
+    for number, line in enumerate(lines[:-1]):
+        if line.endswith((b" ", b"\t", b" \r", b"\t\r")):
             lines[number] = line[:-1].rstrip(b" \t") + b"\r" if line.endswith(b"\r") else line.rstrip(b" \t")
+    if last:
+        lines[-1] = lines[-1].rstrip(b" \t")
     return binascii.a2b_qp(b"\n".join(lines))
