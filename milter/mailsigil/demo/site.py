@@ -88,7 +88,8 @@ class Site:
 
     def start_service(self, command: str) -> Daemon:
         """Starts one of mailsigil's services, or starts it again after its end."""
-        arguments = [sys.executable, "-m", "mailsigil", command, "--config", self.organisation.config]
+        arguments: list[str | Path] = [sys.executable, "-m", "mailsigil", command]
+        arguments += ["--config", self.organisation.config]
         self.services[command] = Daemon(arguments, log=self.log)
         return self.services[command]
 
