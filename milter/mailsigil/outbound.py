@@ -41,6 +41,8 @@ class OutboundParts:
     """A fresh MIME boundary that nobody can guess."""
     authserv_id: str
     mime_limits: MimeLimits
+    new_spool: Callable[[], Spool] = Spool
+    """Makes the place for a body that has to be rewritten."""
 
 
 def outbound(envelope: Envelope, fields: Sequence[Field], body: Spool, parts: OutboundParts) -> Plan:
@@ -96,7 +98,7 @@ def _signed(
     *,
     edits: tuple[Edit, ...],
 ) -> Plan:
-    entity = to_seven_bit(fields, body, limits=parts.mime_limits)
+    entity = to_seven_bit(fields, body, limits=parts.mime_limits, new_spool=parts.new_spool)
     made = sign(entity, author.address.key, signing_time(fields, parts.now()), parts.keys)
     if policy.form.value is Form.OPAQUE:
         head, tail = made.builder.opaque(made.attributes, made.signature, entity.size)
@@ -180,7 +182,7 @@ def _misordered_dkim(
         return tuple(DeleteField(b"DKIM-Signature", occurrence) for occurrence in own)
     if choice.value is Misordered.REFUSE:
         return Plan(event=Event.REFUSED, outcome=Outcome.REFUSE_CHAIN, reason=reason)
-    return _cannot_sign(reason, policy, ())
+    return replace(_cannot_sign(reason, policy, ()), warnings=(reason,))
 
 
 _MISORDER_HINT = "mend smtpd_milters so that mailsigil stands before the DKIM signer"

@@ -80,6 +80,7 @@ def outbound_parts(
         new_boundary=lambda: f"mailsigil-{secrets.token_hex(16)}",
         authserv_id=settings.inbound.authserv_id,
         mime_limits=_mime_limits(settings),
+        new_spool=new_spool(settings),
     )
 
 
