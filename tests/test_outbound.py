@@ -1,0 +1,251 @@
+"""The way of one outbound message: who may be signed, and what is left alone."""
+
+from __future__ import annotations
+
+import pytest
+
+import bank
+from bank import ALICE, CUSTOMER, POLICY, Done, mail, send
+from mailsigil.plan import Event, Outcome
+from mailsigil.verdict import SmimeWord
+
+ALLOW = POLICY.replace('unauthorised = "refuse"', 'unauthorised = "pass"').replace(
+    'signing = "required"', 'signing = "preferred"'
+)
+"""Mail of others goes on unsigned, and mail that cannot be signed as well."""
+NEVER = POLICY.replace('signing = "required"', 'signing = "never"')
+
+
+def assert_untouched(done: Done, raw: bytes, reason: str) -> None:
+    assert (done.plan.event, done.plan.outcome) == (Event.PASSED, Outcome.ACCEPT)
+    assert done.plan.reason.startswith(reason)
+    assert done.raw == raw
+
+
+def assert_refused(done: Done) -> None:
+    assert (done.plan.event, done.plan.outcome) == (Event.REFUSED, Outcome.REFUSE_SENDER)
+    assert done.plan.edits == ()
+
+
+# --- Signed --------------------------------------------------------------------------------------------
+
+
+def test_the_mail_of_a_required_sender_is_signed() -> None:
+    done = send(mail())
+    assert done.plan.event is Event.SIGNED
+    verdict = bank.judge(done.raw)
+    assert verdict.word is SmimeWord.PASS
+    assert verdict.identity is not None
+    assert verdict.identity.address == ALICE
+
+
+def test_the_log_names_author_key_scheme_form_and_the_policy_that_asked() -> None:
+    plan = send(mail()).plan
+    details = dict(plan.details)
+    assert details["author"] == ALICE
+    assert details["scheme"] == "ecdsa-sha256"
+    assert details["form"] == "clear"
+    assert details["key"]
+    assert plan.reason == "policy.toml:2 domain bank.example"
+
+
+def test_policy_may_ask_for_an_opaque_signature() -> None:
+    done = send(mail(), policy=POLICY.replace("exempt_recipients", 'form = "opaque"\nexempt_recipients'))
+    assert done.value("Content-Type").startswith("application/pkcs7-mime; smime-type=signed-data")
+    assert bank.judge(done.raw).word is SmimeWord.PASS
+
+
+@pytest.mark.parametrize(
+    ("author", "login", "mail_from", "signer"),
+    [
+        pytest.param(ALICE, "alice", ALICE, ALICE, id="own-address"),
+        pytest.param("ALICE@Bank.Example", "alice", ALICE, ALICE, id="letter-case-of-the-author"),
+        pytest.param(ALICE, "ALICE", "Alice@BANK.example", ALICE, id="letter-case-of-login-and-envelope"),
+        pytest.param(ALICE, "alice", "alice.example@bank.example", ALICE, id="envelope-sender-is-an-alias"),
+        pytest.param("office@bank.example", "alice", ALICE, "office@bank.example", id="may-send-as-rule"),
+        pytest.param(
+            "müller@bank.example", "mueller", "müller@bank.example", "müller@bank.example", id="eai"
+        ),
+    ],
+)
+def test_who_is_signed_for(author: str, login: str, mail_from: str, signer: str) -> None:
+    keys = bank.bank().keyring()
+    done = send(mail(author), login=login, mail_from=mail_from, keys=keys)
+    assert done.plan.event is Event.SIGNED, done.plan.reason
+    assert keys.signed == [signer]
+    assert bank.judge(done.raw).word is SmimeWord.PASS
+
+
+def test_a_client_rule_stands_in_for_a_login() -> None:
+    invoice = mail("info@bank.example")
+    done = send(invoice, login="", mail_from="info@bank.example", client="192.0.2.10")
+    assert done.plan.event is Event.SIGNED
+
+
+# --- Refused, or passed and never signed ---------------------------------------------------------------
+
+TWO_FROM = b"From: ceo@bank.example\r\n"
+CASES = [
+    pytest.param(mail("ceo@bank.example"), {}, id="author-is-somebody-else"),
+    pytest.param(mail(f'"{ALICE}" <ceo@bank.example>'), {}, id="own-address-only-in-the-display-name"),
+    pytest.param(mail(more=TWO_FROM), {}, id="two-from-fields"),
+    pytest.param(mail(f"{ALICE}, ceo@bank.example"), {}, id="two-addresses"),
+    pytest.param(mail(f"Staff: {ALICE};"), {}, id="group"),
+    pytest.param(mail(f"undisclosed:;, {ALICE}"), {}, id="empty-group-before"),
+    pytest.param(mail().replace(b"From:", b"X-From:"), {}, id="no-from"),
+    pytest.param(mail(f"<<{ALICE}>"), {}, id="unreadable-from"),
+    pytest.param(mail(f'"ceo@bank.example" <{ALICE}>'), {}, id="display-name-shows-another-address"),
+    pytest.param(mail(), {"mail_from": "ceo@bank.example"}, id="envelope-sender-is-somebody-else"),
+    pytest.param(mail(), {"mail_from": "alice@elsewhere.example"}, id="envelope-sender-elsewhere"),
+    pytest.param(mail(), {"mail_from": "not an address"}, id="envelope-sender-unreadable"),
+    pytest.param(mail(), {"login": "bob"}, id="login-of-a-colleague"),
+    pytest.param(mail(), {"login": "nobody-knows"}, id="login-that-belongs-to-nobody"),
+    pytest.param(mail(), {"login": ""}, id="no-login"),
+    pytest.param(
+        mail("info@bank.example"),
+        {"login": "", "mail_from": "info@bank.example", "client": "192.0.2.11"},
+        id="no-login-and-another-network",
+    ),
+    pytest.param(
+        mail("info@bank.example"),
+        {"login": "bob", "mail_from": "info@bank.example", "client": "192.0.2.10"},
+        id="a-login-does-not-gain-from-the-client-rule",
+    ),
+]
+
+
+@pytest.mark.parametrize(("raw", "how"), CASES)
+def test_who_is_not_signed_for_is_refused(raw: bytes, how: dict[str, str]) -> None:
+    keys = bank.bank().keyring()
+    assert_refused(send(raw, keys=keys, **how))  # type: ignore[arg-type]
+    assert keys.signed == []
+
+
+@pytest.mark.parametrize(("raw", "how"), CASES)
+def test_who_is_not_signed_for_may_pass_but_never_signed(raw: bytes, how: dict[str, str]) -> None:
+    keys = bank.bank().keyring()
+    done = send(raw, policy=ALLOW, keys=keys, **how)  # type: ignore[arg-type]
+    assert done.plan.event is Event.PASSED
+    assert done.raw == raw
+    assert keys.signed == []
+
+
+def test_required_is_stronger_than_pass_for_the_unauthorised() -> None:
+    """Mail that must be signed never leaves unsigned, whatever another setting says."""
+    policy = POLICY.replace('unauthorised = "refuse"', 'unauthorised = "pass"')
+    assert_refused(send(mail("ceo@bank.example"), policy=policy))
+
+
+def test_the_reply_says_nothing_of_the_inside() -> None:
+    plan = send(mail("ceo@bank.example")).plan
+    assert "alice" in plan.reason
+    assert (plan.outcome.code, plan.outcome.status) == ("550", "5.7.1")
+    assert plan.outcome.text == "Sender is not allowed to send as this author"
+
+
+def test_mail_of_a_sender_without_policy_passes_whoever_sends_it() -> None:
+    raw = mail("friend@elsewhere.example")
+    assert_untouched(send(raw), raw, "policy never (built-in default)")
+
+
+# --- Left alone ----------------------------------------------------------------------------------------
+
+
+def test_never_leaves_the_mail_alone() -> None:
+    raw = mail()
+    assert_untouched(send(raw, policy=NEVER), raw, "policy never (policy.toml:2 domain bank.example)")
+
+
+def test_two_from_fields_of_a_never_sender_pass() -> None:
+    raw = mail(more=TWO_FROM)
+    assert_untouched(send(raw, policy=NEVER), raw, "author ")
+
+
+def test_bounces_are_left_alone() -> None:
+    raw = mail("Mail Delivery System <MAILER-DAEMON@bank.example>")
+    assert_untouched(send(raw, mail_from=""), raw, "bounce")
+
+
+def test_recipients_who_are_all_exempt_get_it_unsigned() -> None:
+    raw = mail()
+    done = send(raw, recipients=("all@lists.example", "Some@LISTS.example"))
+    assert_untouched(done, raw, "exempt recipients (policy.toml:2 domain bank.example)")
+
+
+def test_one_recipient_who_is_not_exempt_gets_the_mail_signed() -> None:
+    assert send(mail(), recipients=("all@lists.example", CUSTOMER)).plan.event is Event.SIGNED
+
+
+def typed(*lines: str) -> bytes:
+    return mail(more="".join(f"{line}\r\n" for line in lines).encode())
+
+
+PROTECTED = [
+    pytest.param(
+        typed('Content-Type: multipart/signed; protocol="application/pkcs7-signature"; boundary=b'),
+        id="clear-signed",
+    ),
+    pytest.param(
+        typed('content-type: Multipart/SIGNED; Protocol="Application/X-PKCS7-Signature"; boundary=b'),
+        id="clear-signed-old-name-and-odd-case",
+    ),
+    pytest.param(
+        typed("Content-Type: multipart/signed;", "\tmicalg=sha-256;", "\tboundary=b"),
+        id="signed-protocol-missing",
+    ),
+    pytest.param(typed("Content-Type: application/pkcs7-mime; smime-type=signed-data"), id="opaque"),
+    pytest.param(
+        typed("CONTENT-TYPE: APPLICATION/X-PKCS7-MIME; name=smime.p7m"), id="opaque-old-name-upper-case"
+    ),
+    pytest.param(typed("Content-Type: application/pkcs7-mime; smime-type=enveloped-data"), id="encrypted"),
+    pytest.param(typed("Content-Type: application/pkcs7-mime"), id="pkcs7-mime-without-type"),
+    pytest.param(typed("Content-Type: application/octet-stream; name=SMIME.P7M"), id="octet-stream-p7m"),
+    pytest.param(
+        typed(
+            "Content-Type: application/octet-stream", "Content-Disposition: attachment; filename=smime.p7m"
+        ),
+        id="octet-stream-p7m-in-disposition",
+    ),
+    pytest.param(
+        typed('Content-Type: multipart/signed; protocol="application/pgp-signature"; boundary=b'),
+        id="pgp-signed",
+    ),
+    pytest.param(
+        typed('Content-Type: multipart/encrypted; protocol="application/pgp-encrypted"; boundary=b'),
+        id="pgp-encrypted",
+    ),
+    pytest.param(typed("Content-Type: multipart/encrypted; boundary=b"), id="encrypted-protocol-missing"),
+    pytest.param(typed("Content-Type: application/pgp; format=text"), id="application-pgp"),
+    pytest.param(mail(body=b"-----BEGIN PGP MESSAGE-----\r\n\r\nhQEMA\r\n"), id="inline-pgp"),
+    pytest.param(
+        mail(body=b"\r\n-----BEGIN PGP SIGNED MESSAGE-----\r\nHash: SHA256\r\n\r\nx\r\n"),
+        id="inline-pgp-signed",
+    ),
+    pytest.param(
+        typed("Content-Type: text/plain", "Content-Type: application/pkcs7-mime"), id="second-content-type"
+    ),
+]
+
+
+@pytest.mark.parametrize("raw", PROTECTED)
+def test_signed_and_encrypted_mail_is_left_alone(raw: bytes) -> None:
+    assert_untouched(send(raw), raw, "already-protected")
+
+
+def test_what_was_signed_here_is_not_signed_again() -> None:
+    once = send(mail()).raw
+    assert_untouched(send(once), once, "already-protected clear-signed")
+
+
+def test_forged_identity_fields_go_on_the_way_out_too() -> None:
+    forged = (
+        b"Verified-Identity: V4; status=trusted\r\nvErIfIeD-iDeNtItY-tExT: V4 The Boss\r\n"
+        b"Authentication-Results: mx.bank.example; smime=pass\r\n"
+        b"Authentication-Results: mx.other.example; x=y\r\n"
+    )
+    for how in ({}, {"policy": NEVER}, {"mail_from": ""}, {"recipients": ("a@lists.example",)}):
+        done = send(mail(more=forged), **how)  # type: ignore[arg-type]
+        assert done.plan.outcome is Outcome.ACCEPT
+        assert b"erified-" not in done.raw.partition(b"\r\n\r\n")[0]
+        assert b"mx.bank.example" not in done.raw
+        assert b"mx.other.example; x=y" in done.raw
