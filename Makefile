@@ -3,6 +3,8 @@ SHELL := /bin/bash
 VENV  := $(or $(MAILSIGIL_VENV),.venv)
 PY    := $(VENV)/bin/python
 ONCE  ?=
+# Messages in one language, and none about a locale that the machine does not have.
+export LC_ALL := C.UTF-8
 
 .PHONY: help run test quick check bench clean
 
