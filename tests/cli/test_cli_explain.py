@@ -40,6 +40,8 @@ def test_shows_each_setting_with_its_value_and_source(config: Path) -> None:
         "unauthorised       refuse                from example-policy.toml:13 domain bank.example",
         "misordered_dkim    strip                 from example-policy.toml:6 default",
         "exempt_recipients  *@lists.bank.example  from example-policy.toml:13 domain bank.example",
+        "level              V4                    from built-in default",
+        "timestamp          never                 from built-in default",
     ]
 
 

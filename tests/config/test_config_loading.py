@@ -42,11 +42,13 @@ def test_example_file_with_every_setting_gives_the_defaults(tmp_path: Path) -> N
     active = "\n".join(line[1:] if line[:1] == "#" and line[:2] != "# " else line for line in lines)
     loaded = load_settings(_write(tmp_path, active))
     assert loaded.trust[0].name == "Example Bank"
-    assert loaded.model_copy(update={"trust": ()}) == Settings()
+    assert loaded.directory[0].domains == ("bank.example",)
+    repeated = {"trust": (), "directory": ()}
+    assert loaded.model_copy(update=repeated) == Settings()
     for name, section in tomllib.loads(active).items():
-        keys = section[0] if name == "trust" else section
+        keys = section[0] if name in repeated else section
         assert set(keys) == set(
-            type(getattr(loaded, name)[0] if name == "trust" else getattr(loaded, name)).model_fields
+            type(getattr(loaded, name)[0] if name in repeated else getattr(loaded, name)).model_fields
         )
 
 

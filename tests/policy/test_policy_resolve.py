@@ -10,14 +10,20 @@ from mailsigil.policy.model import (
     Form,
     Misordered,
     PolicyEntry,
+    Scope,
     Setting,
     SigningMode,
     Unauthorised,
 )
 from mailsigil.policy.resolve import resolve
 
-PERSON = PolicyEntry(source="person", form=Form.OPAQUE)
-DOMAIN = PolicyEntry(source="domain", signing=SigningMode.REQUIRED, exempt_recipients=("*@lists.example",))
+PERSON = PolicyEntry(source="person", scope=Scope.PERSON, form=Form.OPAQUE)
+DOMAIN = PolicyEntry(
+    source="domain",
+    scope=Scope.DOMAIN,
+    signing=SigningMode.REQUIRED,
+    exempt_recipients=("*@lists.example",),
+)
 DEFAULT = PolicyEntry(
     source="default", signing=SigningMode.NEVER, form=Form.CLEAR, unauthorised=Unauthorised.REFUSE
 )
@@ -38,12 +44,13 @@ def test_without_entries_nothing_is_signed() -> None:
     assert {getattr(policy, name).source for name in SETTING_NAMES} == {"built-in default"}
 
 
-def test_order_decides() -> None:
-    assert resolve([DEFAULT, DOMAIN]).signing.value is SigningMode.NEVER
+def test_scope_decides_and_not_the_order() -> None:
+    assert resolve([DEFAULT, DOMAIN]) == resolve([DOMAIN, DEFAULT])
+    assert resolve([DEFAULT, DOMAIN]).signing.value is SigningMode.REQUIRED
 
 
 def test_an_empty_list_exempts_nobody_and_does_not_fall_through() -> None:
-    own = PolicyEntry(source="person", exempt_recipients=())
+    own = PolicyEntry(source="person", scope=Scope.PERSON, exempt_recipients=())
     assert resolve([own, DOMAIN]).exempt_recipients == Setting((), "person")
 
 

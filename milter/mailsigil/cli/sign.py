@@ -22,6 +22,7 @@ from mailsigil.message.author import Author, parse_author
 from mailsigil.message.reader import Message
 from mailsigil.outbound import outbound
 from mailsigil.plan import Envelope, Event, Outcome
+from mailsigil.policy.entitlement import IdentityFacts, Organisation
 from mailsigil.policy.model import Form, PolicyEntry, SigningMode, Unauthorised
 from mailsigil.rewrite import rewritten
 from mailsigil.service import outbound_parts
@@ -138,6 +139,12 @@ class _OnePerson:
 
     def policies(self, address_key: str) -> tuple[PolicyEntry, ...]:
         return (self._entry,)
+
+    def identity(self, address_key: str) -> IdentityFacts:
+        return IdentityFacts(source="the command line")
+
+    def organisation(self, domain: str) -> Organisation | None:
+        return None
 
     def own_domains(self) -> frozenset[str]:
         return frozenset(address.rpartition("@")[2] for address in self._person.addresses)

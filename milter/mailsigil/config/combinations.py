@@ -25,6 +25,7 @@ def impossible(settings: Settings) -> Iterator[Mistake]:
         yield from _one_trust(trust, ("trust", number))
     yield from _trust_names(settings)
     yield from _trust_files(settings)
+    yield from _directories(settings)
 
 
 def _sockets(settings: Settings) -> Iterator[Mistake]:
@@ -107,3 +108,29 @@ def _trust_files(settings: Settings) -> Iterator[Mistake]:
                     " asserts",
                 )
             first.setdefault(file, trust.name)
+
+
+def _directories(settings: Settings) -> Iterator[Mistake]:
+    names: set[str] = set()
+    owners: dict[str, str] = {}
+    bare = ""
+    for number, directory in enumerate(settings.directory):
+        if directory.name in names:
+            yield (
+                ("directory", number, "name"),
+                f'a [[directory]] of the name "{directory.name}" stands above already',
+            )
+        names.add(directory.name)
+        for index, domain in enumerate(directory.domains):
+            if domain in owners:
+                yield (
+                    ("directory", number, "domains", index),
+                    f'"{domain}" belongs to [[directory]] "{owners[domain]}" already; each domain has one',
+                )
+            owners.setdefault(domain, directory.name)
+        if directory.bare_logins and bare:
+            yield (
+                ("directory", number, "bare_logins"),
+                f'login names without a domain belong to [[directory]] "{bare}" already',
+            )
+        bare = bare or (directory.name if directory.bare_logins else "")

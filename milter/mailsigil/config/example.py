@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from mailsigil.config.directories import DirectorySettings
 from mailsigil.config.settings import DEFAULT_PATH, Settings, TrustSettings
 
 WIDTH: Final = 98
@@ -27,15 +28,32 @@ _TRUST: Final[dict[str, object]] = {
     "files": ("/etc/mailsigil/ca/root.pem",),
     "asserts": ("mailsigil",),
 }
-"""Values for the example of a section that has no defaults."""
+_DIRECTORY: Final[dict[str, object]] = {
+    "name": "Example Bank",
+    "domains": ("bank.example",),
+    "profile": "openldap",
+    "servers": ("ldaps://ldap1.bank.example", "ldaps://ldap2.bank.example"),
+    "bind": "simple",
+    "bind_dn": "cn=mailsigil,ou=services,dc=bank,dc=example",
+    "password_file": "/etc/mailsigil/ldap-password",
+    "people_base": "ou=people,dc=bank,dc=example",
+    "group_base": "ou=groups,dc=bank,dc=example",
+    "policy_base": "ou=mailsigil,dc=bank,dc=example",
+    "attributes": {},
+}
+_REPEATED: Final[dict[str, tuple[type[BaseModel], dict[str, object]]]] = {
+    "trust": (TrustSettings, _TRUST),
+    "directory": (DirectorySettings, _DIRECTORY),
+}
+"""Sections that may stand several times and have no defaults, with values for the example."""
 
 
 def example_settings() -> str:
     """Give the whole file as text."""
     blocks = [_HEAD]
     for name, field in Settings.model_fields.items():
-        if name == "trust":
-            blocks.append(_block(f"#[[{name}]]", TrustSettings, _TRUST))
+        if name in _REPEATED:
+            blocks.append(_block(f"#[[{name}]]", *_REPEATED[name]))
         else:
             blocks.append(_block(f"[{name}]", _model(field), {}))
     return "\n".join(blocks)

@@ -9,8 +9,9 @@ from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from mailsigil.config.directories import DirectorySettings
 from mailsigil.config.fields import (
     AbsolutePath,
     FileMode,
@@ -25,17 +26,12 @@ from mailsigil.config.fields import (
     TrustDomain,
     UserName,
 )
+from mailsigil.config.section import Section
 from mailsigil.config.sockets import SocketAddress, parse_socket
 
 DEFAULT_PATH: Final = "/etc/mailsigil/mailsigil.toml"
 
 LevelName = Literal["V1", "V2", "V3", "V4"]
-
-
-class Section(BaseModel):
-    """What all sections share: frozen, strict in types, closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
 class MilterSettings(Section):
@@ -232,6 +228,7 @@ class Settings(Section):
     inbound: InboundSettings = InboundSettings()
     outbound: OutboundSettings = OutboundSettings()
     policy: PolicySettings = PolicySettings()
+    directory: List[DirectorySettings] = ()
     keyd: KeydSettings = KeydSettings()
     trust: List[TrustSettings] = ()
     dkim: DkimSettings = DkimSettings()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from mailsigil.policy.entitlement import IdentityFacts, Organisation
 from mailsigil.policy.model import PolicyEntry
 
 
@@ -26,6 +27,8 @@ class Person:
     """SASL login names."""
     may_send_as: tuple[str, ...] = ()
     """Address patterns (``policy.patterns``) of others in whose name this person may write."""
+    source: str = ""
+    """The entry that says so."""
 
 
 class Directory(Protocol):
@@ -35,7 +38,7 @@ class Directory(Protocol):
     """
 
     def person_by_login(self, login: str) -> Person | None:
-        """Give the person who logs in by this name."""
+        """Give the person who logs in by this name. Disabled accounts are nobody's."""
         ...
 
     def person_by_address(self, key: str) -> Person | None:
@@ -47,9 +50,17 @@ class Directory(Protocol):
         ...
 
     def policies(self, address_key: str) -> tuple[PolicyEntry, ...]:
-        """Give the entries for a sender, most specific first: person, groups, domain, default."""
+        """Give the entries for a sender; ``policy.resolve`` ranks them."""
+        ...
+
+    def identity(self, address_key: str) -> IdentityFacts:
+        """Give what is recorded about the identity behind an address, for ``policy.entitlement``."""
+        ...
+
+    def organisation(self, domain: str) -> Organisation | None:
+        """Give the organisation that a mail domain (lower case, A-labels) belongs to."""
         ...
 
     def own_domains(self) -> frozenset[str]:
-        """Give all mail domains of the organisation, lower case, in A-labels."""
+        """Give all mail domains of the organisation, lower case, in A-labels. Never unavailable."""
         ...

@@ -24,6 +24,17 @@ def duplicates(document: Document[PolicyFile]) -> Iterator[tuple[KeyPath, str]]:
         (domain.name, ("domain", number, "name"), "") for number, domain in enumerate(document.value.domain)
     ]
     yield from _twice(document, "domain", domains)
+    organisations: list[Claim] = [
+        (domain, ("organisation", number, "domains", index), one.name)
+        for number, one in enumerate(document.value.organisation)
+        for index, domain in enumerate(one.domains)
+    ]
+    yield from _twice(document, "domain of an organisation", organisations)
+    groups: list[Claim] = [
+        (group.name.lower(), ("group", number, "name"), "")
+        for number, group in enumerate(document.value.group)
+    ]
+    yield from _twice(document, "group", groups)
     yield from _twice(document, "address", [claim for n, one in people for claim in _addresses(n, one)])
     yield from _twice(document, "login", [claim for n, one in people for claim in _logins(n, one)])
 

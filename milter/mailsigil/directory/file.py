@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -10,8 +10,10 @@ from pathlib import Path
 from mailsigil.config.document import Document, load_document
 from mailsigil.directory.api import Person
 from mailsigil.directory.duplicates import duplicates, fold_login
-from mailsigil.directory.policy_file import PersonKeys, PolicyFile, PolicyKeys
-from mailsigil.policy.model import PolicyEntry
+from mailsigil.directory.policy_file import OrganisationKeys, PersonKeys, PolicyFile, PolicyKeys
+from mailsigil.policy.entitlement import IdentityFacts, Organisation, Validation
+from mailsigil.policy.model import PolicyEntry, Scope
+from mailsigil.policy.patterns import matches_any
 
 MAX_LOGIN = 1024
 """Letters of a login name that are looked at; no directory has longer ones."""
@@ -23,6 +25,13 @@ class _ClientRule:
     may_send_as: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _GroupRule:
+    name: str
+    members: tuple[str, ...]
+    entry: PolicyEntry
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileDirectory:
     """Answers from a policy file that was read once. Immutable: a reload makes a new one."""
@@ -32,7 +41,14 @@ class FileDirectory:
     person_entries: Mapping[str, PolicyEntry]
     """By main address."""
     domain_entries: Mapping[str, PolicyEntry]
+    group_rules: tuple[_GroupRule, ...]
     default_entry: PolicyEntry
+    organisations: Mapping[str, Organisation]
+    """By mail domain."""
+    validations: Mapping[str, Validation]
+    """By main address."""
+    disabled: frozenset[str]
+    """Main addresses."""
     client_rules: tuple[_ClientRule, ...]
     domains: frozenset[str]
 
@@ -42,9 +58,15 @@ class FileDirectory:
         document = load_document(Path(path), PolicyFile)
         document.refuse(duplicates(document))
         file = document.value
-        people = [_person(keys) for keys in file.person]
+        people = [_person(document, keys, number) for number, keys in enumerate(file.person)]
+        disabled = frozenset(keys.address for keys in file.person if keys.disabled)
         return cls(
-            people_by_login={fold_login(login): person for person in people for login in person.logins},
+            people_by_login={
+                fold_login(login): person
+                for person in people
+                if person.addresses[0] not in disabled
+                for login in person.logins
+            },
             people_by_address={address: person for person in people for address in person.addresses},
             person_entries={
                 keys.address: _entry(document, keys, ("person", number), keys.address)
@@ -54,12 +76,34 @@ class FileDirectory:
                 keys.name: _entry(document, keys, ("domain", number), keys.name)
                 for number, keys in enumerate(file.domain)
             },
+            group_rules=tuple(
+                _GroupRule(
+                    keys.name.lower(),
+                    keys.members,
+                    _entry(document, keys, ("group", number), keys.name, priority=keys.priority),
+                )
+                for number, keys in enumerate(file.group)
+            ),
             default_entry=_entry(document, file.default, ("default",), ""),
+            organisations={
+                domain: _organisation(document, keys, number)
+                for number, keys in enumerate(file.organisation)
+                for domain in keys.domains
+            },
+            validations={
+                keys.address: Validation(
+                    level=keys.validated_level, by=keys.validated_by, until=keys.validated_until
+                )
+                for keys in file.person
+                if keys.validated_level is not None
+            },
+            disabled=disabled,
             client_rules=tuple(
                 _ClientRule(tuple(ip_network(text) for text in client.networks), client.may_send_as)
                 for client in file.client
             ),
             domains=frozenset(keys.name for keys in file.domain)
+            | {domain for keys in file.organisation for domain in keys.domains}
             | {address.rpartition("@")[2] for person in people for address in person.addresses},
         )
 
@@ -88,36 +132,86 @@ class FileDirectory:
         )
 
     def policies(self, address_key: str) -> tuple[PolicyEntry, ...]:
-        """Give the entries of the address's person, of its domain, and for everyone."""
+        """Give the entries of the address's person, its groups, its domain, and for everyone."""
+        return self.entries(address_key, groups=())
+
+    def entries(self, address_key: str, *, groups: Collection[str]) -> tuple[PolicyEntry, ...]:
+        """Give the same for a member of further ``groups``: names of an LDAP directory, lower case."""
         person = self.people_by_address.get(address_key)
         own = self.person_entries[person.addresses[0]] if person else None
         domain = self.domain_entries.get(address_key.rpartition("@")[2])
-        return tuple(entry for entry in (own, domain, self.default_entry) if entry is not None)
+        of_groups = (
+            rule.entry
+            for rule in self.group_rules
+            if rule.name in groups or matches_any(rule.members, address_key)
+        )
+        found = (own, *of_groups, domain, self.default_entry)
+        return tuple(entry for entry in found if entry is not None)
+
+    def identity(self, address_key: str) -> IdentityFacts:
+        """Give what the file records; a file without [[organisation]] records no validation."""
+        person = self.people_by_address.get(address_key)
+        main = person.addresses[0] if person else ""
+        return IdentityFacts(
+            source=person.source if person else "nobody has this address",
+            active=main not in self.disabled,
+            validation=self.validations.get(main),
+            organisation=self.organisation(address_key.rpartition("@")[2]),
+        )
+
+    def organisation(self, domain: str) -> Organisation | None:
+        """Give the [[organisation]] that lists a domain."""
+        return self.organisations.get(domain)
 
     def own_domains(self) -> frozenset[str]:
         """Give the listed domains and those of all listed addresses."""
         return self.domains
 
 
-def _person(keys: PersonKeys) -> Person:
+def _where(document: Document[PolicyFile], place: tuple[str | int, ...], name: str) -> str:
+    line = document.line(place)
+    where = f"{document.path.name}:{line}" if line else document.path.name
+    return f"{where} {place[0]} {name}".rstrip()
+
+
+def _person(document: Document[PolicyFile], keys: PersonKeys, number: int) -> Person:
     return Person(
         name=keys.name,
         addresses=(keys.address, *keys.aliases),
         logins=keys.logins or (keys.address,),
         may_send_as=keys.may_send_as,
+        source=_where(document, ("person", number), keys.address),
+    )
+
+
+def _organisation(document: Document[PolicyFile], keys: OrganisationKeys, number: int) -> Organisation:
+    return Organisation(
+        name=keys.name,
+        source=_where(document, ("organisation", number), keys.name),
+        domains=keys.domains,
+        validated_until=keys.validated_until,
+        key_service=keys.key_service,
     )
 
 
 def _entry(
-    document: Document[PolicyFile], keys: PolicyKeys, place: tuple[str | int, ...], name: str
+    document: Document[PolicyFile],
+    keys: PolicyKeys,
+    place: tuple[str | int, ...],
+    name: str,
+    *,
+    priority: int = 0,
 ) -> PolicyEntry:
-    line = document.line(place)
-    where = f"{document.path.name}:{line}" if line else document.path.name
     return PolicyEntry(
-        source=f"{where} {place[0]} {name}".rstrip(),
+        source=_where(document, place, name),
+        scope=Scope[str(place[0]).upper()],
+        priority=priority,
+        valid_until=keys.valid_until,
         signing=keys.signing,
         form=keys.form,
         unauthorised=keys.unauthorised,
         misordered_dkim=keys.misordered_dkim,
         exempt_recipients=keys.exempt_recipients,
+        level=keys.level,
+        timestamp=keys.timestamp,
     )

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 from mailsigil.config.fields import List, Network
 from mailsigil.message.address import Address
-from mailsigil.policy.model import Form, Misordered, SigningMode, Unauthorised
+from mailsigil.policy.model import (
+    Form,
+    IdentityLevel,
+    Misordered,
+    SigningMode,
+    Timestamp,
+    Unauthorised,
+)
 from mailsigil.policy.patterns import parse_pattern
 
 
@@ -39,10 +47,20 @@ def _login(text: str) -> str:
     return text
 
 
+def _moment(value: object) -> object:
+    """A day means all of it; a time without a zone is UTC."""
+    if isinstance(value, datetime):
+        return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    if isinstance(value, date):
+        return datetime.combine(value, time(), UTC) + timedelta(days=1)
+    raise ValueError("write a date without quotes, like 2027-12-31 or 2027-12-31T18:00:00Z")
+
+
 Pattern = Annotated[str, AfterValidator(_pattern)]
 AddressKey = Annotated[str, AfterValidator(_address_key)]
 DomainName = Annotated[str, AfterValidator(_domain)]
 Login = Annotated[str, AfterValidator(_login)]
+Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
 class PolicyKeys(BaseModel):
@@ -69,12 +87,44 @@ class PolicyKeys(BaseModel):
     exempt_recipients: Annotated[tuple[Pattern, ...] | None, Strict(False)] = Field(
         default=None, description="Recipients whose mail is left alone, such as mailing lists: patterns."
     )
+    level: Annotated[IdentityLevel | None, Strict(False)] = Field(
+        default=None, description='The most that a signature says of the sender: "V1" to "V4".'
+    )
+    timestamp: Annotated[Timestamp | None, Strict(False)] = Field(
+        default=None, description='A timestamp in the signature: "never", "preferred" or "required".'
+    )
+    valid_until: Moment | None = Field(
+        default=None, description="From this time on this entry is as if it were not there."
+    )
 
 
 class DomainKeys(PolicyKeys):
     """A mail domain of the organisation."""
 
     name: DomainName = Field(description="The domain.")
+
+
+class GroupKeys(PolicyKeys):
+    """A group of senders: one listed here, or one of an LDAP directory by its distinguished name."""
+
+    name: str = Field(
+        min_length=1, max_length=1000, description="A name, or the distinguished name of an LDAP group."
+    )
+    members: List[Pattern] = Field(default=(), description="Addresses that belong to it: patterns.")
+    priority: int = Field(default=0, description="Of several groups of a sender the greatest decides.")
+
+
+class OrganisationKeys(BaseModel):
+    """An organisation whose identity was validated."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=200, description="Its name.")
+    domains: List[DomainName] = Field(min_length=1, description="Its mail domains.")
+    validated_until: Moment | None = Field(
+        default=None, description="While its validation holds its people may sign V3 and V4."
+    )
+    key_service: str = Field(default="", max_length=200, description="Which authority serves it.")
 
 
 class PersonKeys(PolicyKeys):
@@ -89,6 +139,12 @@ class PersonKeys(PolicyKeys):
     may_send_as: List[Pattern] = Field(
         default=(), description="Others in whose name this person may write: patterns."
     )
+    disabled: bool = Field(default=False, description="true: never signed for, and no login.")
+    validated_level: Annotated[IdentityLevel | None, Strict(False)] = Field(
+        default=None, description="What was validated about this person; needs an [[organisation]]."
+    )
+    validated_by: str = Field(default="", max_length=200, description="Who validated it.")
+    validated_until: Moment | None = Field(default=None, description="Until when that holds.")
 
 
 class ClientKeys(BaseModel):
@@ -106,6 +162,8 @@ class PolicyFile(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     default: PolicyKeys = PolicyKeys()
+    organisation: List[OrganisationKeys] = ()
     domain: List[DomainKeys] = ()
+    group: List[GroupKeys] = ()
     person: List[PersonKeys] = ()
     client: List[ClientKeys] = ()

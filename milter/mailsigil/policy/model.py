@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from enum import StrEnum
+from datetime import datetime
+from enum import IntEnum, StrEnum
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -49,18 +50,71 @@ class Misordered(StrEnum):
     """It is refused with 550 5.7.5."""
 
 
+class Timestamp(StrEnum):
+    """Whether a signature carries the time of a timestamp authority (RFC 3161)."""
+
+    NEVER = "never"
+    """None is asked for."""
+    PREFERRED = "preferred"
+    """One is added where that works."""
+    REQUIRED = "required"
+    """The mail is not signed without one."""
+
+
+class IdentityLevel(StrEnum):
+    """What is said of a sender, in the words that certificates use.
+
+    V2 speaks of a person and V3 of an organisation: neither contains the other, and V4 contains both.
+    """
+
+    V1 = "V1"
+    V2 = "V2"
+    V3 = "V3"
+    V4 = "V4"
+
+    @property
+    def contained(self) -> frozenset[IdentityLevel]:
+        """All levels that say no more than this one, itself included."""
+        return _CONTAINED[self]
+
+
+_CONTAINED: Final = {
+    IdentityLevel.V1: frozenset({IdentityLevel.V1}),
+    IdentityLevel.V2: frozenset({IdentityLevel.V1, IdentityLevel.V2}),
+    IdentityLevel.V3: frozenset({IdentityLevel.V1, IdentityLevel.V3}),
+    IdentityLevel.V4: frozenset(IdentityLevel),
+}
+
+
+class Scope(IntEnum):
+    """What an entry applies to. The more specific one decides."""
+
+    PERSON = 0
+    GROUP = 1
+    DOMAIN = 2
+    DEFAULT = 3
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyEntry:
     """One entry of a directory. What is None is left to the next, less specific entry."""
 
     source: str
     """Where it stands, for a person: ``policy.toml:12 person alice@bank.example``."""
+    scope: Scope = Scope.DEFAULT
+    priority: int = 0
+    """Among entries of one scope the greater number decides."""
+    valid_until: datetime | None = None
+    """Aware; from this time on the entry is as if it were not there. None: for good."""
     signing: SigningMode | None = None
     form: Form | None = None
     unauthorised: Unauthorised | None = None
     misordered_dkim: Misordered | None = None
     exempt_recipients: tuple[str, ...] | None = None
     """Address patterns. Mail that goes to nobody else is left alone. An empty list exempts nobody."""
+    level: IdentityLevel | None = None
+    """The most that a signature says of the sender."""
+    timestamp: Timestamp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +123,19 @@ class Setting(Generic[T]):
 
     value: T
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Entries of one scope and priority that say different things about one setting."""
+
+    setting: str
+    sources: tuple[str, ...]
+    chosen: object
+    """The value that holds: the safest of those said."""
+
+    def __str__(self) -> str:
+        return f'{" and ".join(self.sources)} disagree about "{self.setting}" at one priority'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +147,13 @@ class EffectivePolicy:
     unauthorised: Setting[Unauthorised]
     misordered_dkim: Setting[Misordered]
     exempt_recipients: Setting[tuple[str, ...]]
+    level: Setting[IdentityLevel]
+    timestamp: Setting[Timestamp]
+    conflicts: tuple[Conflict, ...] = ()
+    """Entries that disagree, and of which none ranks above the other."""
 
 
-SETTING_NAMES: Final = tuple(field.name for field in fields(EffectivePolicy))
+SETTING_NAMES: Final = tuple(field.name for field in fields(EffectivePolicy) if field.name != "conflicts")
 """The names of all settings, in the order in which they are shown."""
 
 BUILT_IN: Final = PolicyEntry(
@@ -92,5 +163,7 @@ BUILT_IN: Final = PolicyEntry(
     unauthorised=Unauthorised.PASS,
     misordered_dkim=Misordered.STRIP,
     exempt_recipients=(),
+    level=IdentityLevel.V4,
+    timestamp=Timestamp.NEVER,
 )
 """The last entry of every resolution. Nobody's mail is signed unless an administrator says so."""

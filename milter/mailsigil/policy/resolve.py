@@ -2,32 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Any, Final, TypeVar
 
-from mailsigil.policy.model import BUILT_IN, EffectivePolicy, PolicyEntry, Setting
+from mailsigil.policy.model import (
+    BUILT_IN,
+    Conflict,
+    EffectivePolicy,
+    Form,
+    IdentityLevel,
+    Misordered,
+    PolicyEntry,
+    Setting,
+    SigningMode,
+    Timestamp,
+    Unauthorised,
+)
 
 T = TypeVar("T")
 
+_SAFEST_FIRST: Final[dict[str, Sequence[object]]] = {
+    "signing": list(SigningMode),
+    "form": list(Form),
+    "unauthorised": [Unauthorised.REFUSE, Unauthorised.PASS],
+    "misordered_dkim": [Misordered.REFUSE, Misordered.STRIP, Misordered.PASS],
+    "level": list(IdentityLevel),
+    "timestamp": [Timestamp.REQUIRED, Timestamp.PREFERRED, Timestamp.NEVER],
+}
+"""Which value holds where entries of one rank disagree: the one after which least can go wrong."""
 
-def resolve(entries: Sequence[PolicyEntry]) -> EffectivePolicy:
-    """Take each setting from the first entry that has it; entries come most specific first.
 
-    Settings fall through one by one: a person's entry that speaks only of the form leaves the signing
-    mode to the group, the domain or the default. What no entry speaks of is :data:`BUILT_IN`.
+def resolve(entries: Iterable[PolicyEntry], *, at: datetime | None = None) -> EffectivePolicy:
+    """Take each setting from the highest-ranking entry that has it.
+
+    Persons' entries rank above groups', these above domains', these above those for everyone; within one of
+    these the greater priority ranks higher. Settings fall through one by one: a person's entry that speaks
+    only of the form leaves the signing mode to the group, the domain or the default. What no entry speaks of
+    is :data:`BUILT_IN`. Entries that are no longer valid ``at`` this time (aware) are not there.
+
+    Where entries of one rank disagree, the safest value holds, whatever their order, and the disagreement is
+    among the ``conflicts``.
     """
-    every = (*entries, BUILT_IN)
+    tiers = _tiers(entry for entry in entries if not _lapsed(entry, at))
+    conflicts: list[Conflict] = []
     return EffectivePolicy(
-        signing=_first([(entry.signing, entry.source) for entry in every]),
-        form=_first([(entry.form, entry.source) for entry in every]),
-        unauthorised=_first([(entry.unauthorised, entry.source) for entry in every]),
-        misordered_dkim=_first([(entry.misordered_dkim, entry.source) for entry in every]),
-        exempt_recipients=_first([(entry.exempt_recipients, entry.source) for entry in every]),
+        signing=_take("signing", tiers, lambda entry: entry.signing, conflicts),
+        form=_take("form", tiers, lambda entry: entry.form, conflicts),
+        unauthorised=_take("unauthorised", tiers, lambda entry: entry.unauthorised, conflicts),
+        misordered_dkim=_take("misordered_dkim", tiers, lambda entry: entry.misordered_dkim, conflicts),
+        exempt_recipients=_take("exempt_recipients", tiers, lambda entry: entry.exempt_recipients, conflicts),
+        level=_take("level", tiers, lambda entry: entry.level, conflicts),
+        timestamp=_take("timestamp", tiers, lambda entry: entry.timestamp, conflicts),
+        conflicts=tuple(conflicts),
     )
 
 
-def _first(candidates: Sequence[tuple[T | None, str]]) -> Setting[T]:
-    for value, source in candidates:
-        if value is not None:
-            return Setting(value, source)
+def _lapsed(entry: PolicyEntry, at: datetime | None) -> bool:
+    return at is not None and entry.valid_until is not None and entry.valid_until <= at
+
+
+def _rank(entry: PolicyEntry) -> tuple[int, int]:
+    return (entry.scope, -entry.priority)
+
+
+def _tiers(entries: Iterable[PolicyEntry]) -> list[list[PolicyEntry]]:
+    """Entries of equal rank together, the highest rank first, the built-in default last."""
+    ranked = sorted(entries, key=lambda entry: (*_rank(entry), entry.source))
+    return [*(list(tier) for _, tier in groupby(ranked, key=_rank)), [BUILT_IN]]
+
+
+def _take(
+    name: str,
+    tiers: Sequence[Sequence[PolicyEntry]],
+    read: Callable[[PolicyEntry], T | None],
+    conflicts: list[Conflict],
+) -> Setting[T]:
+    for tier in tiers:
+        said = list(_said(tier, read))
+        if said:
+            values = {_comparable(setting.value) for setting in said}
+            chosen = said[0] if len(values) == 1 else _safest(name, said)
+            if len(values) > 1:
+                conflicts.append(Conflict(name, tuple(one.source for one in said), chosen.value))
+            return chosen
     raise ValueError("the built-in default leaves a setting open")
+
+
+def _said(tier: Iterable[PolicyEntry], read: Callable[[PolicyEntry], T | None]) -> Iterator[Setting[T]]:
+    for entry in tier:
+        value = read(entry)
+        if value is not None:
+            yield Setting(value, entry.source)
+
+
+def _comparable(value: object) -> object:
+    """The order in which patterns are listed is no disagreement."""
+    return frozenset(value) if isinstance(value, tuple) else value
+
+
+def _safest(name: str, said: Sequence[Setting[T]]) -> Setting[T]:
+    source = " and ".join(setting.source for setting in said)
+    if name == "exempt_recipients":
+        # Only what all of them exempt is exempt.
+        lists: list[Any] = [setting.value for setting in said]
+        common: Any = tuple(one for one in lists[0] if all(one in other for other in lists[1:]))
+        return Setting(common, source)
+    value = min((setting.value for setting in said), key=_SAFEST_FIRST[name].index)
+    return Setting(value, source)
