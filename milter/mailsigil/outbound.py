@@ -23,10 +23,18 @@ from mailsigil.message.seven_bit import Unsignable, to_seven_bit
 from mailsigil.message.spool import Spool
 from mailsigil.plan import DeleteField, Edit, Envelope, Event, Outcome, Plan
 from mailsigil.policy.authorise import Authorisation, authorise
-from mailsigil.policy.model import EffectivePolicy, Form, Misordered, SigningMode, Unauthorised
+from mailsigil.policy.entitlement import Entitlement, entitlement
+from mailsigil.policy.model import (
+    EffectivePolicy,
+    Form,
+    Misordered,
+    SigningMode,
+    Timestamp,
+    Unauthorised,
+)
 from mailsigil.policy.patterns import matches_any
 from mailsigil.policy.resolve import resolve
-from mailsigil.signing import Keys, NoCredential, sign, signing_time
+from mailsigil.signing import Keys, LevelOf, NoCredential, certified_levels, sign, signing_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +49,8 @@ class OutboundParts:
     """A fresh MIME boundary that nobody can guess."""
     authserv_id: str
     mime_limits: MimeLimits
+    levels_of: LevelOf = certified_levels
+    """What a certificate says of its owner."""
     new_spool: Callable[[], Spool] = Spool
     """Makes the place for a body that has to be rewritten."""
 
@@ -63,7 +73,8 @@ def outbound(envelope: Envelope, fields: Sequence[Field], body: Spool, parts: Ou
         sender = parts.directory.person_by_login(envelope.login) if envelope.login else None
         if isinstance(author, AuthorFault):
             return _author_fault(author, envelope, sender, forged, parts)
-        policy = resolve(parts.directory.policies(author.address.key))
+        now = parts.now()
+        policy = resolve(parts.directory.policies(author.address.key), at=now)
         if policy.signing.value is SigningMode.NEVER:
             return _passed(f"policy never ({policy.signing.source})", forged)
         if _all_exempt(envelope.recipients, policy):
@@ -73,6 +84,10 @@ def outbound(envelope: Envelope, fields: Sequence[Field], body: Spool, parts: Ou
         authorisation = _authorisation(envelope, author, sender, parts.directory)
         if not authorisation.granted:
             return _unauthorised(authorisation.reason, policy, forged)
+        facts = parts.directory.identity(author.address.key)
+        entitled = entitlement(facts, at=now)
+        if not facts.active:
+            return _unauthorised(entitled.reason, policy, forged)
     except DirectoryUnavailable as error:
         # The policy is not known, so the message might be one that must be signed.
         return _deferred(f"directory unavailable: {error}")
@@ -82,9 +97,12 @@ def outbound(envelope: Envelope, fields: Sequence[Field], body: Spool, parts: Ou
     if isinstance(misordered, Plan):
         return replace(misordered, edits=(*forged, *misordered.edits))
 
-    # 6. Sign.
+    # 6. Sign, and say no more of the sender than the directory vouches for today.
+    if policy.timestamp.value is Timestamp.REQUIRED:
+        # No timestamp authority can be configured yet, and required means fail closed.
+        return _cannot_sign(f"no timestamp authority ({policy.timestamp.source})", policy, forged)
     try:
-        return _signed(fields, body, author, policy, parts, edits=(*forged, *misordered))
+        return _signed(fields, body, author, policy, entitled, parts, edits=(*forged, *misordered))
     except (KeyServiceError, Unsignable, MimeLimitError, NoCredential) as error:
         return _cannot_sign(f"{type(error).__name__}: {error}", policy, forged)
 
@@ -94,12 +112,20 @@ def _signed(
     body: Spool,
     author: Author,
     policy: EffectivePolicy,
+    entitled: Entitlement,
     parts: OutboundParts,
     *,
     edits: tuple[Edit, ...],
 ) -> Plan:
+    levels = entitled.capped(policy.level.value)
+    if not levels:
+        raise NoCredential(entitled.reason)
     entity = to_seven_bit(fields, body, limits=parts.mime_limits, new_spool=parts.new_spool)
-    made = sign(entity, author.address.key, signing_time(fields, parts.now()), parts.keys)
+    when = signing_time(fields, parts.now())
+    try:
+        made = sign(entity, author.address.key, when, parts.keys, levels=levels, levels_of=parts.levels_of)
+    except NoCredential as error:
+        raise NoCredential(f"{error}: {entitled.reason}; policy wants {policy.level.value}") from error
     if policy.form.value is Form.OPAQUE:
         head, tail = made.builder.opaque(made.attributes, made.signature, entity.size)
         signed = opaque_signed(fields, entity, head=head, tail=tail)
@@ -163,7 +189,7 @@ def _author_fault(
 ) -> Plan:
     """No single author: the policies of those who are known to have a hand in it decide."""
     hands = [_key_of(envelope.mail_from), *(sender.addresses[:1] if sender else ())]
-    policies = [resolve(parts.directory.policies(hand)) for hand in hands]
+    policies = [resolve(parts.directory.policies(hand), at=parts.now()) for hand in hands]
     strictest = min(policies, key=lambda policy: list(SigningMode).index(policy.signing.value))
     if strictest.signing.value is SigningMode.NEVER:
         return _passed(f"author {fault.value}", forged)

@@ -6,7 +6,7 @@ The signature is made by the key agent; this process never holds a private key.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -21,6 +21,7 @@ from mailsigil.keys.errors import KeyAgentRefused
 from mailsigil.keys.protocol import Credential
 from mailsigil.message.fields import Field, named
 from mailsigil.message.seven_bit import Entity
+from mailsigil.pki.anchors import TrustStore
 from mailsigil.pki.level import Level, asserted_levels
 
 TIME_TOLERANCE = timedelta(minutes=55)
@@ -39,8 +40,14 @@ class Keys(Protocol):
         ...
 
 
+LevelOf = Callable[[Credential], frozenset[Level]]
+"""Tells which levels a credential's certificate claims."""
+
+EVERY_LEVEL = frozenset(Level)
+
+
 class NoCredential(Exception):
-    """Nothing can sign for the author."""
+    """Nothing can sign for the author, or nothing that says no more than is true today."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +61,53 @@ class Made:
     key_id: str
 
 
-def sign(entity: Entity, address: str, when: datetime | None, keys: Keys) -> Made:
-    """Signs an entity in the name of an address (key form), with the highest level it has.
+def certified_levels(credential: Credential) -> frozenset[Level]:
+    """The levels that a certificate claims by itself; V1 where it claims none."""
+    return claimed_levels(credential.certificate)
 
-    Raises NoCredential where nothing can sign for the address, and KeyServiceError.
+
+def sign(
+    entity: Entity,
+    address: str,
+    when: datetime | None,
+    keys: Keys,
+    *,
+    levels: Collection[str] = EVERY_LEVEL,
+    levels_of: LevelOf = certified_levels,
+) -> Made:
+    """Signs an entity in the name of an address (key form), with the highest of these levels it has.
+
+    Raises NoCredential where nothing of these levels can sign for the address, and KeyServiceError.
     """
+
+    def attempt() -> Made:
+        credential = _choose(keys.find(address), address, levels, levels_of)
+        return _make(credential, entity, address, when, keys)
+
     try:
-        return _sign(entity, address, when, keys)
+        return attempt()
     except KeyAgentRefused:
         # The key was replaced since it was found; the client has forgotten it, and finds the new one.
-        return _sign(entity, address, when, keys)
+        return attempt()
 
 
-def _sign(entity: Entity, address: str, when: datetime | None, keys: Keys) -> Made:
-    credentials = keys.find(address)
+def _choose(
+    credentials: Sequence[Credential], address: str, levels: Collection[str], levels_of: LevelOf
+) -> Credential:
     if not credentials:
         raise NoCredential(f"no certificate for {address}")
+    # A certificate that claims several levels must be entitled to each: readers may pick any of them.
+    fitting = [each for each in credentials if all(level in levels for level in levels_of(each))]
+    if not fitting:
+        claimed = sorted({level.value for each in credentials for level in levels_of(each)})
+        raise NoCredential(
+            f"the certificates for {address} say {', '.join(claimed)}, and {', '.join(sorted(levels))} may be"
+        )
     # The highest level speaks for the sender; among equals the newest, which comes first.
-    credential = max(credentials, key=lambda each: certified_level(each.certificate))
+    return max(fitting, key=lambda each: max(levels_of(each)))
+
+
+def _make(credential: Credential, entity: Entity, address: str, when: datetime | None, keys: Keys) -> Made:
     scheme = Scheme(credential.schemes[0])
     builder = _builder(credential.certificate, credential.intermediates, scheme)
     attributes = builder.attributes(_digest(entity, scheme), when)
@@ -80,10 +116,35 @@ def _sign(entity: Entity, address: str, when: datetime | None, keys: Keys) -> Ma
 
 
 @lru_cache(maxsize=4096)
-def certified_level(certificate: bytes) -> Level:
-    """The highest level that a certificate (DER) claims; V1 where it claims none."""
-    claimed = asserted_levels(x509.load_der_x509_certificate(certificate))
-    return max((assertion.level for assertion in claimed), default=Level.V1)
+def claimed_levels(
+    certificate: bytes, custom: frozenset[tuple[str, Level]] = frozenset()
+) -> frozenset[Level]:
+    """The levels that a certificate (DER) claims; V1 where it claims none.
+
+    ``custom`` are identifiers of private authorities and what they stand for.
+    """
+    claimed = asserted_levels(x509.load_der_x509_certificate(certificate), dict(custom))
+    return frozenset(assertion.level for assertion in claimed) or frozenset({Level.V1})
+
+
+def levels_under(trust: TrustStore) -> LevelOf:
+    """Gives the ``LevelOf`` of a house that has private authorities with policies or levels of their own."""
+    custom = frozenset((oid, level) for anchors in trust.sets for oid, level in anchors.oids.items())
+    fixed = {
+        anchor.subject: anchors.level
+        for anchors in trust.sets
+        if anchors.level is not None
+        for anchor in anchors.certificates
+    }
+
+    @lru_cache(maxsize=4096)
+    def levels_of(credential: Credential) -> frozenset[Level]:
+        chain = (credential.certificate, *credential.intermediates)
+        issuers = {x509.load_der_x509_certificate(one).issuer for one in chain} if fixed else set()
+        by_issuer = frozenset(fixed[name] for name in issuers if name in fixed)
+        return claimed_levels(credential.certificate, custom) | by_issuer
+
+    return levels_of
 
 
 @lru_cache(maxsize=1024)
