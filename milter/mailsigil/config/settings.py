@@ -156,6 +156,48 @@ class TrustSettings(Section):
         description="Mail domains that these authorities may vouch for; empty for all."
         ' "*.bank.example" means the domains below it.',
     )
+    revocation: Literal["off", "prefer", "require"] = Field(
+        default="prefer",
+        description='Whether a certificate was revoked: "require" shows no identity until that is known,'
+        ' "prefer" shows it and says so in the log, "off" does not ask.',
+    )
+    crls: List[AbsolutePath] = Field(
+        default=(),
+        description="Revocation lists of these authorities on this machine, DER or PEM; those of the embedded"
+        " authority, for example. They are read again when they change.",
+    )
+
+
+class RevocationSettings(Section):
+    """Where it is looked up whether a certificate was revoked: CRL and OCSP."""
+
+    cache_folder: OptionalPath = Field(
+        default="/var/cache/mailsigil",
+        description="Folder for what was fetched, so that a restart finds it. Empty: memory alone.",
+    )
+    cache_bytes: int = Field(
+        default=268_435_456, ge=1_000_000, description="Octets of that folder, at most; the oldest go first."
+    )
+    patience: float = Field(
+        default=3.0,
+        ge=0,
+        le=60,
+        description="Seconds that one mail waits for all look-ups together; the rest goes on behind it. 0 does"
+        " not wait.",
+    )
+    timeout: float = Field(default=15.0, gt=0, le=300, description="Seconds for one look-up altogether.")
+    max_bytes: int = Field(
+        default=20_971_520, ge=10_000, le=1_073_741_824, description="Octets of one revocation list."
+    )
+    redirects: int = Field(default=3, ge=0, le=20, description="Redirects that one look-up follows.")
+    allow_private_addresses: bool = Field(
+        default=False,
+        description="Fetch from loopback, private and link-local addresses too. Addresses to fetch from stand"
+        " in certificates: allow this only where your own authority publishes on such an address.",
+    )
+    prefetch_minutes: int = Field(
+        default=60, ge=0, le=10_080, description="Minutes before it runs out that a new answer is fetched."
+    )
 
 
 class DkimSettings(Section):
@@ -231,6 +273,7 @@ class Settings(Section):
     directory: List[DirectorySettings] = ()
     keyd: KeydSettings = KeydSettings()
     trust: List[TrustSettings] = ()
+    revocation: RevocationSettings = RevocationSettings()
     dkim: DkimSettings = DkimSettings()
     dns: DnsSettings = DnsSettings()
     limits: LimitSettings = LimitSettings()
