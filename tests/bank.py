@@ -32,7 +32,7 @@ from mailsigil.pki.level import Level
 from mailsigil.pki.path import PathValidator
 from mailsigil.plan import Envelope, Event, Outcome, Plan
 from mailsigil.rewrite import rewritten
-from mailsigil.verdict import Verdict
+from mailsigil.verdict import Reason, SmimeWord, Status, Verdict
 from mailsigil.verification import VerificationParts, verify
 
 NOW = datetime(2026, 11, 22, 2, 15, 16, tzinfo=UTC)
@@ -248,6 +248,13 @@ def verification(trust: TrustStore | None = None, **more: object) -> Verificatio
 def judge(raw: bytes, *, parts: VerificationParts | None = None, at: datetime = NOW, **more: bool) -> Verdict:
     """The verdict about a message."""
     return verify(*cut(raw), parts or verification(), at=at, **more)
+
+
+def outcome(verdict: Verdict) -> tuple[SmimeWord, Status, Reason]:
+    """A verdict without an identity in three words."""
+    if verdict.identity is not None:
+        raise ValueError(f"an identity: {verdict.identity}")
+    return verdict.word, verdict.status, verdict.reason
 
 
 def no_dns(name: bytes) -> bytes | None:
