@@ -34,12 +34,15 @@ class InboundParts:
     dkim_max_signatures: int
 
 
-def inbound(fields: Sequence[Field], body: Spool, parts: InboundParts) -> Plan:
-    """Decides what one message's identity headers say."""
+def inbound(fields: Sequence[Field], body: Spool, parts: InboundParts, *, damage: str = "") -> Plan:
+    """Decides what one message's identity headers say.
+
+    ``damage`` is what was found wrong when header and body were divided (``Message.damage``).
+    """
     # 1. What stands under our names did not come from us.
     forged = strip_forged(fields, parts.authserv_id)
     # 2. Who signed it?
-    verdict = verify(fields, body, parts.verification, at=parts.now())
+    verdict = verify(fields, body, parts.verification, at=parts.now(), damage=damage)
     # 3. Which domains vouch for it?
     dkim = verify_dkim(
         fields,

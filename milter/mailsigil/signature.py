@@ -1,17 +1,22 @@
 """Where is the S/MIME signature of a message, and what does it cover?
 
-A signature counts only if it covers everything that a client shows as the message (RFC 8551 3.5).
+A signature counts only if it covers everything that a client shows as the message (RFC 8551 3.5), and
+only if every client finds the same structure. So a signed message has to be strict where mail may
+otherwise be loose: what two readers could divide in two ways is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from mailsigil.cms import oids
 from mailsigil.cms.parse import CmsLimits, CmsSyntaxError, SignedData, content_kind, parse_signed_data
-from mailsigil.message.decoding import decode_transfer
-from mailsigil.message.fields import Field
-from mailsigil.message.mime import Part
+from mailsigil.message.decoding import NOT_BASE64, decode_transfer
+from mailsigil.message.fields import Field, named
+from mailsigil.message.media_type import parse_media_type
+from mailsigil.message.mime import IDENTITY_ENCODINGS, Part
 from mailsigil.message.protection import (
     SMIME_SIGNATURE_TYPES,
     SMIME_TYPES,
@@ -35,19 +40,23 @@ def ended(word: SmimeWord, status: Status, reason: Reason, detail: str = "") -> 
     return Ended(Verdict(word=word, status=status, reason=reason, detail=detail))
 
 
+def _malformed(detail: str, reason: Reason = Reason.STRUCTURE) -> Ended:
+    return ended(SmimeWord.NEUTRAL, Status.INVALID, reason, detail)
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
     """The CMS structure of a message, and what it signs when that lies outside of it."""
 
     data: SignedData
-    detached: tuple[Spool, int, int] | None
-    """The signed entity of a clear signature: a slice of the message's body."""
+    detached: tuple[Spool, Part] | None
+    """The signed entity of a clear signature, and the body that it is a slice of."""
 
     def content(self) -> Iterable[bytes]:
         if self.detached is None:
             return self.data.content_chunks()
-        spool, start, end = self.detached
-        return spool.chunks(start, end)
+        spool, part = self.detached
+        return spool.chunks(part.header_start, part.body_end)
 
 
 def find_signature(
@@ -62,63 +71,175 @@ def find_signature(
         return _clear_signature(body, root, store, limits)
     if protection is Protection.SMIME:
         return _opaque_signature(body, root, store, limits)
-    if any(_is_signed_part(part) for part in _shown_parts(root)):
+    if any(_is_signed_part(part) for part in shown_parts(root)):
         raise ended(SmimeWord.POLICY, Status.INVALID, Reason.PARTIAL)
     raise ended(SmimeWord.NONE, Status.UNSIGNED, Reason.UNSIGNED)
+
+
+def shown_parts(root: Part) -> Iterator[Part]:
+    """The parts of this message itself: a forwarded message inside has its own author."""
+    yield root
+    if root.media_type.type != "message":
+        for child in root.children:
+            yield from shown_parts(child)
+
+
+# --- Clear: multipart/signed -----------------------------------------------------------------------------
 
 
 def _clear_signature(body: Spool, root: Part, store: Spool, limits: CmsLimits) -> Signature:
     # RFC 1847 2.1: exactly two parts, the second the signature; RFC 2046 5.1.1: closed.
     if root.faults or not root.terminated or len(root.children) != 2:
-        detail = ", ".join(root.faults) or f"{len(root.children)} parts"
-        raise ended(SmimeWord.NEUTRAL, Status.INVALID, Reason.STRUCTURE, detail)
+        raise _malformed(", ".join(root.faults) or f"{len(root.children)} parts")
+    _require_one_reading(root)
     signed, signature = root.children
-    if signature.media_type.full not in SMIME_SIGNATURE_TYPES or signature.children:
-        raise ended(SmimeWord.NEUTRAL, Status.INVALID, Reason.STRUCTURE, signature.media_type.full)
+    if signature.media_type.full not in SMIME_SIGNATURE_TYPES or signature.children or signature.faults:
+        raise _malformed(", ".join(signature.faults) or signature.media_type.full)
     if any(chunk.strip() for chunk in body.chunks(*root.epilogue)):
         raise ended(SmimeWord.POLICY, Status.INVALID, Reason.TRAILING)
+    _require_one_division(body, root)
     data = _parse(body, signature, store, limits)
     if data.content is not None:
         # Two contents, one inside and one outside: no way to tell which one is meant.
-        raise ended(
-            SmimeWord.NEUTRAL, Status.INVALID, Reason.STRUCTURE, "content inside a detached signature"
-        )
-    return Signature(data, (body, signed.header_start, signed.body_end))
+        raise _malformed("content inside a detached signature")
+    return Signature(data, (body, signed))
+
+
+_PREAMBLE_LIMIT = 1000
+"""Octets before the first part; senders put a sentence there for readers without MIME."""
+
+
+def _require_one_division(body: Spool, root: Part) -> None:
+    """Every reader must cut the multipart at the same lines (RFC 2046 5.1.1)."""
+    signed, signature = root.children
+    delimiter = b"--" + root.boundary
+    start, end = root.preamble
+    preamble = body.read(start, min(end, start + _PREAMBLE_LIMIT))
+    if end - start > _PREAMBLE_LIMIT or b"\0" in preamble:
+        raise _malformed("too much stands before the signed part")
+    # Readers that compare only the beginning of a line, or take a bare CR for its end, would start here.
+    if delimiter in preamble:
+        raise _malformed("a second beginning before the signed part")
+    # An empty message beside text that nobody signed: whoever shows the text shows nothing else.
+    if preamble.strip() and not any(
+        chunk.strip() for chunk in body.chunks(signed.body_start, signed.body_end)
+    ):
+        raise ended(SmimeWord.POLICY, Status.INVALID, Reason.PARTIAL, "the signed part is empty")
+    # Without MIME-Version some readers show the source, with the preamble on top (RFC 2045 4).
+    if preamble.strip() and not named(root.fields, b"mime-version"):
+        raise _malformed("text before the signed part, and no MIME-Version field")
+    between = (
+        (end, signed.header_start, _OPENING),
+        (signed.body_end, signature.header_start, _OPENING),
+        (signature.body_end, root.epilogue[0], _CLOSING),
+    )
+    for start, end, rest in between:
+        # One line each: "two in a row" would be an empty part to some readers.
+        line = body.read(start, min(end, start + len(delimiter) + _PADDING)).removeprefix(b"\r\n")
+        if not line.startswith(delimiter) or not rest.fullmatch(line, len(delimiter)):
+            raise _malformed("a boundary line that not all readers see")
+
+
+# RFC 2046 5.1.1: transport may have put white space behind the boundary.
+_OPENING = re.compile(rb"[ \t]*\r\n")
+_CLOSING = re.compile(rb"--[ \t]*(?:\r\n)?")
+_PADDING = 80
+
+
+# --- Opaque: application/pkcs7-mime ----------------------------------------------------------------------
 
 
 def _opaque_signature(body: Spool, root: Part, store: Spool, limits: CmsLimits) -> Signature:
     if root.faults:
-        raise ended(SmimeWord.NEUTRAL, Status.INVALID, Reason.STRUCTURE, ", ".join(root.faults))
+        raise _malformed(", ".join(root.faults))
+    _require_one_reading(root)
+    if root.media_type.full in SMIME_SIGNATURE_TYPES:
+        raise _malformed(f"{root.media_type.full} without the content that it signs")
     data = _parse(body, root, store, limits)
+    # RFC 8551 3.2.2: some clients believe smime-type and do not look.
+    claimed = root.media_type.params.get("smime-type", "").lower()
     if data.content is None:
         if not data.signers:  # RFC 8551 3.8: certs-only
             raise ended(SmimeWord.NONE, Status.UNSIGNED, Reason.UNSIGNED, "certificates only")
-        raise ended(
-            SmimeWord.NEUTRAL, Status.INVALID, Reason.STRUCTURE, "an opaque signature without content"
-        )
+        raise _malformed("an opaque signature without content")
+    if claimed not in {"", "signed-data"}:
+        raise _malformed(f"signed-data that calls itself {claimed[:40]}", Reason.CONTENT_TYPE)
     return Signature(data, None)
 
 
+# --- Both ------------------------------------------------------------------------------------------------
+
+# Comments, escapes, encoded words and RFC 2231 forms are legal, and there are readers that know none of them.
+_TWO_WAYS = re.compile(
+    rb"[\\\x80-\xff]|=\?[^?\s]*\?[bq]\?|;\s*(?:boundary|protocol|smime-type|name)\*", re.IGNORECASE
+)
+_QUOTED = re.compile(rb'"[^"]*"')
+_OTHER_BASE = (b"content-base", b"content-location")
+_SMIME_SUFFIXES = (".p7s", ".p7m", ".p7c", ".p7z")
+
+
+def _require_one_reading(root: Part) -> None:
+    """The type of the whole must mean the same to every reader."""
+    for field in named(root.fields, b"content-type"):
+        value = field.unfolded
+        structural = _without_name(value) if root.media_type.type == "application" else value
+        if _TWO_WAYS.search(structural) or b"(" in _QUOTED.sub(b"", value):
+            raise _malformed("a Content-Type that not all readers understand", Reason.CONTENT_TYPE)
+    # RFC 2557 4: unsigned, these would send the relative links of the signed text elsewhere.
+    if any(field.key in _OTHER_BASE for field in root.fields):
+        raise _malformed("a Content-Base or Content-Location field that is not signed")
+
+
+_NAME = re.compile(rb';\s*name\*?[0-9]*\*?\s*=\s*(?:"[^"]*"|[^;"]*)', re.IGNORECASE)
+
+
+def _without_name(value: bytes) -> bytes:
+    """A file name may have any letters, and decides nothing."""
+    return _NAME.sub(b"", value)
+
+
 def _parse(body: Spool, part: Part, store: Spool, limits: CmsLimits) -> SignedData:
+    _require_honest_name(part)
+    if part.encoding not in IDENTITY_ENCODINGS | {"base64", "quoted-printable"}:
+        raise _malformed(f"the transfer encoding {part.encoding[:40]}")
+    if part.encoding == "base64" and any(
+        _strays(chunk) for chunk in body.chunks(part.body_start, part.body_end)
+    ):
+        raise _malformed("text among the base64 of the signature", Reason.SYNTAX)
     for chunk in decode_transfer(body, part):
         store.write(chunk)
-    kind = content_kind(store)
-    if kind in {"enveloped-data", "auth-enveloped-data"}:
-        raise ended(SmimeWord.NEUTRAL, Status.UNCHECKED, Reason.ENCRYPTED)
-    if kind == "compressed-data":
-        raise ended(SmimeWord.NEUTRAL, Status.UNCHECKED, Reason.STRUCTURE, "compressed")
     try:
-        return parse_signed_data(store, limits=limits)
+        data = parse_signed_data(store, limits=limits)
     except CmsSyntaxError as error:
-        raise ended(SmimeWord.NEUTRAL, Status.INVALID, Reason.SYNTAX, str(error)) from error
+        kind = content_kind(store)
+        if kind in {"enveloped-data", "auth-enveloped-data"}:
+            raise ended(SmimeWord.NEUTRAL, Status.UNCHECKED, Reason.ENCRYPTED) from error
+        if kind == "compressed-data":
+            raise ended(SmimeWord.NEUTRAL, Status.UNCHECKED, Reason.STRUCTURE, "compressed") from error
+        raise _malformed(str(error), Reason.SYNTAX) from error
+    # RFC 8551 2.4.1: mail is id-data. Time-stamps and receipts are signed with the same keys.
+    if data.signers and data.content_type != oids.DATA:
+        raise _malformed("something else than mail was signed")
+    return data
 
 
-def _shown_parts(root: Part) -> Iterable[Part]:
-    """The parts of this message itself: a forwarded message inside has its own author."""
-    yield root
-    if root.media_type.type != "message":
-        for child in root.children:
-            yield from _shown_parts(child)
+def _strays(chunk: bytes) -> bytes:
+    """What stands in base64 and is neither of its alphabet nor white space."""
+    return chunk.translate(None, _BASE64_AND_SPACE)
+
+
+_BASE64_AND_SPACE = bytes(octet for octet in range(256) if octet not in NOT_BASE64) + b" \t\r\n"
+
+
+def _require_honest_name(part: Part) -> None:
+    """A structure with room for any octets must not be opened as a file of another kind."""
+    names = [part.media_type.params.get("name", "")]
+    for field in named(part.fields, b"content-disposition"):
+        disposition = parse_media_type(b"disposition/" + field.unfolded)
+        names += [disposition.params.get("filename", "")]
+    for name in names:
+        if name and not name.lower().rstrip().endswith(_SMIME_SUFFIXES):
+            raise _malformed("a signature with the file name of something else")
 
 
 def _is_signed_part(part: Part) -> bool:

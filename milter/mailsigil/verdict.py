@@ -52,7 +52,10 @@ class Reason(Enum):
     PARTIAL = ("partial", "The signature covers only a part of the message.")
     TRAILING = ("trailing", "Text stands behind the signed part, outside of the signature.")
     STRUCTURE = ("structure", "The structure of the signed message is not what S/MIME asks for.")
+    CONTENT_TYPE = ("content-type", "Mail programs can read the type of this message in different ways.")
+    ELSEWHERE = ("elsewhere", "The signed part only points to content that lies elsewhere.")
     SYNTAX = ("syntax", "The signature cannot be read.")
+    ATTRIBUTES = ("attributes", "The signature breaks a rule about what is signed, or contradicts itself.")
     NO_SIGNER = ("no-signer", "The signature names no signer.")
     SEVERAL_SIGNERS = ("several-signers", "Several signers signed, so there is no one identity.")
     DIGEST = ("digest", "The message was changed after it was signed.")
@@ -75,6 +78,10 @@ class Reason(Enum):
     AUTHOR_GROUP = ("author-group", "The From field holds a group instead of an address.")
     AUTHOR_MALFORMED = ("author-malformed", "The From field cannot be read.")
     AUTHOR_NAME = ("author-name", "The author's display name shows another address.")
+    HEADER = ("header", "The header has lines that only some mail programs see.")
+    HEADER_MISMATCH = ("header-mismatch", "A header field differs from the one that was signed.")
+    SENDER = ("sender", "The Sender field, which some mail programs show, names somebody else.")
+    REPLY_TO = ("reply-to", "The Reply-To field shows another address than the one that replies go to.")
     LIMIT = ("limit", "The message exceeds what this host is ready to check.")
 
     @property

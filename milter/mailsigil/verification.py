@@ -7,25 +7,27 @@ RFC 8551 (S/MIME messages), RFC 8550 (certificate handling), RFC 5652 (CMS), RFC
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
 from cryptography import x509
 
-from mailsigil.cms.parse import CmsLimitError, CmsLimits
-from mailsigil.cms.verify import SignerStatus, check_signer, digests_needed
+from mailsigil.cms.parse import CmsLimitError, CmsLimits, SignedData
+from mailsigil.cms.verify import SignerCheck, SignerStatus, check_signer, digests_needed
 from mailsigil.message.address import Address, AddressError
 from mailsigil.message.author import Author, AuthorFault, parse_author
 from mailsigil.message.fields import Field
-from mailsigil.message.mime import MimeLimitError, MimeLimits, parse_mime
+from mailsigil.message.mime import MimeLimitError, MimeLimits, Part, parse_mime
 from mailsigil.message.spool import Spool
-from mailsigil.pki.anchors import domains_allow
+from mailsigil.pki.anchors import AnchorSet, domains_allow
 from mailsigil.pki.level import Level, identity_level
 from mailsigil.pki.names import CertificateNames
 from mailsigil.pki.path import PathStatus, PathValidator, PathVerdict
-from mailsigil.signature import Ended, ended, find_signature
+from mailsigil.shown import contradiction, elsewhere, header_fault, misleading
+from mailsigil.signature import Ended, Signature, ended, find_signature
 from mailsigil.verdict import Identity, Reason, SmimeWord, Status, Verdict
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -34,11 +36,17 @@ CLOCK_SKEW = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationParts:
-    """What verification is handed: the path validator, bounds, and a place for big bodies."""
+    """What verification is handed: the path validator, bounds, a clock, and a place for big bodies."""
 
     validator: PathValidator
     mime_limits: MimeLimits
     cms_limits: CmsLimits
+    seconds: float = 30.0
+    """How long one message may take."""
+    content_bytes: int = 0
+    """Octets of signed content that are looked at; 0 for no bound but the message's."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds that run on, for ``seconds``."""
     new_spool: Callable[[], Spool] = Spool
 
 
@@ -49,14 +57,16 @@ def verify(
     *,
     at: datetime,
     with_identity: bool = True,
+    damage: str = "",
 ) -> Verdict:
     """Gives the verdict about one message at a time (aware; normally that of receipt).
 
     ``with_identity=False`` judges signature and certificate path alone: no author is compared and
-    no identity is given.
+    no identity is given. ``damage`` is what whoever cut the message into header and body found wrong
+    there (``Message.damage``): a signed message with any is refused.
     """
     try:
-        return _steps(fields, body, parts, at, with_identity)
+        return _steps(fields, body, parts, at, with_identity, damage)
     except Ended as end:
         return end.verdict
     except (MimeLimitError, CmsLimitError) as error:
@@ -69,28 +79,31 @@ def _steps(
     parts: VerificationParts,
     at: datetime,
     with_identity: bool,
+    damage: str,
 ) -> Verdict:
     # 1. Structure: a signature counts only if it covers everything a client shows (RFC 8551 3.5).
+    in_time = _Deadline(parts)
     root = parse_mime(fields, body, limits=parts.mime_limits)
-    with parts.new_spool() as store:
+    with parts.new_spool() as store, parts.new_spool() as copy:
         signature = find_signature(fields, body, root, store, parts.cms_limits)
-        # 2. Exactly one signer: several names would be no one's (RFC 5652 5.1).
+        if fault := damage or header_fault(fields):
+            raise ended(SmimeWord.NEUTRAL, Status.INVALID, Reason.HEADER, fault)
         data = signature.data
         if not data.signers:
             raise ended(SmimeWord.FAIL, Status.INVALID, Reason.NO_SIGNER)
-        if len(data.signers) > 1:
-            raise ended(
-                SmimeWord.POLICY, Status.INVALID, Reason.SEVERAL_SIGNERS, f"{len(data.signers)} signers"
-            )
-        # 3. Content digest, signed attributes, signature (RFC 5652 5.4 to 5.6).
-        digests = _digests(signature.content(), digests_needed(data))
-    signer = data.signers[0]
-    check = check_signer(signer, data, digests)
-    if check.status is not SignerStatus.VALID or check.certificate is None:
-        raise ended(*_SIGNER_VERDICTS[check.status], check.reason)
+        # 2. Content digests, signed attributes, signature of each signer (RFC 5652 5.4 to 5.6).
+        content = in_time.watch(signature.content(), parts.content_bytes)
+        digests, first = _digests(content, digests_needed(data), None if signature.detached else copy)
+        checks = [_check(data, number, digests, first, in_time) for number in range(len(data.signers))]
+        entity = _entity(signature, copy, parts.mime_limits)
+    # 3. Exactly one signer: several names would be no one's (RFC 5652 5.1).
+    certificate = _one_signer(checks)
+    if pointer := elsewhere(entity):
+        raise ended(SmimeWord.POLICY, Status.INVALID, Reason.ELSEWHERE, pointer)
 
     # 4. From here on the signer is known, so every verdict names the certificate.
-    names, serial, issuer = _describe(check.certificate)
+    signer = data.signers[0]
+    names, serial, issuer = _describe(certificate)
     base = Verdict(
         word=SmimeWord.PASS,
         status=Status.TRUSTED,
@@ -103,7 +116,7 @@ def _steps(
         return _refused(base, SmimeWord.FAIL, Status.INVALID, Reason.FUTURE)
 
     # 5. Certificate path to an anchor of ours, purpose and strength (RFC 5280 6, RFC 8550 4).
-    path = parts.validator.validate(check.certificate, data.certificates, at=at)
+    path = parts.validator.validate(certificate, data.certificates, at=at)
     if path.status is not PathStatus.TRUSTED or path.anchor_set is None:
         word, status, reason = _PATH_VERDICTS[path.status]
         return _refused(base, word, status, reason, path.reason)
@@ -112,25 +125,122 @@ def _steps(
 
     if not with_identity:
         return base
+    # 7. to 9. The author is the one whom the certificate names.
+    author = _author(fields, entity, names, path.anchor_set)
+    if isinstance(author, _Doubt):
+        return _refused(base, SmimeWord.POLICY, author.status, author.reason, author.detail)
+    # 10. Level and names, as far as the anchor may assert them.
+    return replace(base, identity=_identity(certificate, path, names, author))
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """Why a signature that holds is no identity."""
+
+    reason: Reason
+    detail: str = ""
+    status: Status = Status.MISMATCH
+
+
+def _author(
+    fields: Sequence[Field], entity: Part, names: CertificateNames, anchor_set: AnchorSet
+) -> Address | _Doubt:
     # 7. One author, shown as who he is (RFC 5322 3.6.2).
     author = parse_author(fields)
     if isinstance(author, AuthorFault):
-        return _refused(base, SmimeWord.POLICY, Status.MISMATCH, _AUTHOR_REASONS[author])
+        return _Doubt(_AUTHOR_REASONS[author])
     # 8. The author's address is one of the certificate's (RFC 8550 3), within the anchor's domains.
     if not _names_author(names.addresses, author):
-        return _refused(base, SmimeWord.POLICY, Status.MISMATCH, Reason.ADDRESS, f"author {author.address}")
-    if not domains_allow(path.anchor_set, str(author.address)):
-        return _refused(base, SmimeWord.POLICY, Status.UNTRUSTED, Reason.DOMAIN, path.anchor_set.name)
-    # 9. Level and names, as far as the anchor may assert them.
-    return replace(base, identity=_identity(check.certificate, path, names, author.address))
+        return _Doubt(Reason.ADDRESS, f"author {author.address}")
+    if not domains_allow(anchor_set, str(author.address)):
+        return _Doubt(Reason.DOMAIN, anchor_set.name, Status.UNTRUSTED)
+    # 9. No field that a reader sees contradicts the signed ones or the author (RFC 8551 3.1, RFC 9788).
+    if key := contradiction(fields, entity):
+        return _Doubt(Reason.HEADER_MISMATCH, key)
+    if finding := misleading(fields, author.address):
+        return _Doubt(*finding)
+    return author.address
 
 
-def _digests(content: Iterable[bytes], names: Iterable[str]) -> dict[str, bytes]:
+class _Deadline:
+    """How long one message may take, looked at between pieces of work."""
+
+    def __init__(self, parts: VerificationParts) -> None:
+        self._clock = parts.clock
+        self._end = parts.clock() + parts.seconds
+
+    def check(self) -> None:
+        if self._clock() > self._end:
+            raise ended(SmimeWord.POLICY, Status.UNCHECKED, Reason.LIMIT, "time")
+
+    def watch(self, content: Iterable[bytes], most: int) -> Iterator[bytes]:
+        """The content again, as long as there is time for it and no more than ``most`` octets (0: any)."""
+        size = 0
+        for chunk in content:
+            self.check()
+            size += len(chunk)
+            if 0 < most < size:
+                raise ended(SmimeWord.POLICY, Status.UNCHECKED, Reason.LIMIT, "signed content")
+            yield chunk
+
+
+def _digests(
+    content: Iterable[bytes], names: Iterable[str], copy: Spool | None
+) -> tuple[dict[str, bytes], bytes]:
+    """The digests of the content, and its first octet; ``copy`` takes all of it."""
     running = {name: hashlib.new(name) for name in sorted(names)}
+    first = b""
     for chunk in content:
+        first = first or chunk[:1]
         for digest in running.values():
             digest.update(chunk)
-    return {name: digest.digest() for name, digest in running.items()}
+        if copy is not None:
+            copy.write(chunk)
+    return {name: digest.digest() for name, digest in running.items()}, first
+
+
+def _check(
+    data: SignedData, number: int, digests: dict[str, bytes], first: bytes, in_time: _Deadline
+) -> SignerCheck:
+    in_time.check()
+    signer = data.signers[number]
+    if signer.attributes is None and first == _SET_OF:
+        # RFC 5652 5.4: a signature over somebody's attributes fits these as content, too.
+        return SignerCheck(SignerStatus.MALFORMED, None, "content-is-attributes")
+    return check_signer(signer, data, digests)
+
+
+_SET_OF = b"\x31"
+_MESSAGE = (Field(b"Content-Type", b" message/rfc822"),)
+
+
+def _entity(signature: Signature, copy: Spool, limits: MimeLimits) -> Part:
+    """The MIME entity that was signed."""
+    if signature.detached is not None:
+        return signature.detached[1]
+    root = parse_mime(_MESSAGE, copy, limits=limits)
+    return root.children[0] if root.children else root
+
+
+def _one_signer(checks: Sequence[SignerCheck]) -> bytes:
+    """The certificate of the one signer; each of several is verified, and those that hold are told."""
+    holding = [
+        check.certificate for check in checks if check.status is SignerStatus.VALID and check.certificate
+    ]
+    if not holding:
+        raise ended(*_SIGNER_VERDICTS[checks[0].status], checks[0].reason)
+    if len(checks) == 1:
+        return holding[0]
+    addresses = [address for certificate in holding for address in _describe(certificate)[0].addresses]
+    raise Ended(
+        Verdict(
+            word=SmimeWord.POLICY,
+            status=Status.INVALID,
+            reason=Reason.SEVERAL_SIGNERS,
+            detail=f"{len(checks)} signers, {len(holding)} of whose signatures hold",
+            signers=tuple(dict.fromkeys(addresses)),
+        )
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -181,7 +291,7 @@ _SIGNER_VERDICTS = {
     SignerStatus.DIGEST_MISMATCH: (SmimeWord.FAIL, Status.INVALID, Reason.DIGEST),
     SignerStatus.SIGNATURE_INVALID: (SmimeWord.FAIL, Status.INVALID, Reason.SIGNATURE),
     SignerStatus.NO_CERTIFICATE: (SmimeWord.NEUTRAL, Status.UNCHECKED, Reason.NO_CERTIFICATE),
-    SignerStatus.MALFORMED: (SmimeWord.FAIL, Status.INVALID, Reason.SYNTAX),
+    SignerStatus.MALFORMED: (SmimeWord.FAIL, Status.INVALID, Reason.ATTRIBUTES),
     SignerStatus.WEAK_ALGORITHM: (SmimeWord.POLICY, Status.UNTRUSTED, Reason.WEAK),
     SignerStatus.UNSUPPORTED_ALGORITHM: (SmimeWord.NEUTRAL, Status.UNCHECKED, Reason.ALGORITHM),
     SignerStatus.CERTIFICATE_MISMATCH: (SmimeWord.FAIL, Status.INVALID, Reason.CERTIFICATE),

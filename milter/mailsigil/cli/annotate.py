@@ -28,5 +28,5 @@ def command(file: BinaryIO, config: Path | None, at: datetime | None, trust: tup
     parts = inbound_parts(settings, store)
     if at is not None:
         parts = replace(parts, now=lambda: at)
-    plan = inbound(message.fields, message.body, parts)
+    plan = inbound(message.fields, message.body, parts, damage=message.damage)
     write(rewritten(message.fields, message.body, plan.edits))

@@ -50,6 +50,7 @@ def command(
         verification_parts(settings, store),
         at=time,
         with_identity=not no_identity,
+        damage=message.damage,
     )
     dkim = verify_dkim(
         message.fields,

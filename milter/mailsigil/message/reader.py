@@ -27,6 +27,8 @@ class Message:
 
     fields: tuple[Field, ...]
     body: Spool
+    damage: str = ""
+    """What is wrong with the border between header and body, so that readers may find it elsewhere."""
 
 
 def read_message(stream: BinaryIO, *, max_bytes: int | None = None, spool: Spool | None = None) -> Message:
@@ -56,7 +58,15 @@ def read_message(stream: BinaryIO, *, max_bytes: int | None = None, spool: Spool
     body.write(head[offset:])
     while data := source.read():
         body.write(data)
-    return Message(fields, body)
+    return Message(fields, body, "" if _is_separated(head, offset) else _NOT_SEPARATED)
+
+
+_NOT_SEPARATED = "the header ends at a line that is no field, without an empty line"
+
+
+def _is_separated(head: bytes, offset: int) -> bool:
+    """Tell whether an empty line, or nothing at all, follows the header (RFC 5322 2.1)."""
+    return offset >= len(head) or head[max(offset - 4, 0) : offset] in {b"\r\n\r\n", b"\r\n"}
 
 
 def _cut(head: bytes) -> tuple[tuple[Field, ...], int]:

@@ -1,0 +1,130 @@
+"""What mail programs show of a message beside its signed part, and whether that agrees with it.
+
+No S/MIME signature covers the header of a message (RFC 8551 3.1), so a forger has it to himself. Here is
+what must hold there before a name is put on a signed message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from mailsigil.message.address import Address
+from mailsigil.message.author import Author, AuthorFault, parse_author
+from mailsigil.message.encoded_words import EncodedWordError, decode_words
+from mailsigil.message.fields import Field, named
+from mailsigil.message.mime import Part
+from mailsigil.signature import shown_parts
+from mailsigil.verdict import Reason
+
+Finding = tuple[Reason, str]
+"""Why a message gets no identity, and the detail for the log."""
+
+_NAME = re.compile(rb"[!-9;-~]+[ \t]*")
+_FOLD = re.compile(rb"\r\n(?=[ \t])")
+_ODD = re.compile(rb"[\r\n\0]")
+_BLANK_LINE = re.compile(rb"\r\n[ \t]*(?:\r\n|\Z)")
+
+PROTECTED = (b"from", b"reply-to", b"to", b"cc", b"subject", b"date", b"message-id")
+"""Fields that a reader sees or answers to, in lower case; of those in a signed part each is compared."""
+
+
+def header_fault(fields: Sequence[Field]) -> str:
+    """Tell what in a header only some readers see: another end, another line, another name; or nothing.
+
+    Takes no account of what the fields say.
+    """
+    for field in fields:
+        if not _NAME.fullmatch(field.name):
+            return "a field name with characters that it must not have"  # RFC 5322 2.2, 4.5
+        value = field.value
+        if b"\r" not in value and b"\n" not in value and b"\0" not in value:
+            continue
+        if _ODD.search(_FOLD.sub(b"", value)):
+            return f"a stray line break or NUL in {_name(field)}"
+        # RFC 5322 3.2.2: a line of white space alone ends the header for some readers.
+        if _BLANK_LINE.search(value):
+            return f"an empty line in {_name(field)}"
+    return ""
+
+
+def elsewhere(entity: Part) -> str:
+    """Name a part that only points to its content, or nothing (RFC 2046 5.2.2, 5.2.3)."""
+    for part in shown_parts(entity):
+        if part.media_type.full in {"message/partial", "message/external-body"}:
+            return part.media_type.full
+    return ""
+
+
+def contradiction(fields: Sequence[Field], entity: Part) -> str:
+    """Name the first header field that differs from the protected one in the signed part, or nothing.
+
+    With the parameter ``hp`` the part's header holds all the fields that its author wrote, so that one
+    that was added later is a difference, too (RFC 9788 4). Without it only those that are there count: of
+    older schemes, and of a whole message that was signed as ``message/rfc822`` (RFC 8551 3.1).
+    """
+    complete = "hp" in entity.media_type.params
+    inner = entity.fields
+    if entity.media_type.full in {"message/rfc822", "message/global"}:
+        if not entity.children:
+            return "the signed message cannot be read"
+        inner = entity.children[0].fields
+        complete = complete or "hp" in entity.children[0].media_type.params
+    for key in PROTECTED:
+        signed, shown = named(inner, key), named(fields, key)
+        if (signed or complete) and not _agree(key, signed, shown):
+            return key.decode("ascii").title()
+    return ""
+
+
+def _agree(key: bytes, signed: Sequence[Field], shown: Sequence[Field]) -> bool:
+    if len(signed) != len(shown):
+        return False
+    if [_text(field) for field in signed] == [_text(field) for field in shown]:
+        return True
+    if key != b"from":
+        return False
+    first, second = parse_author(signed), parse_author(shown)
+    return (
+        isinstance(first, Author)
+        and isinstance(second, Author)
+        and first.address.same_mailbox(second.address)
+        and first.display_name == second.display_name
+    )
+
+
+def _text(field: Field) -> str:
+    """The text of a field as it is shown: transport may fold it anew and encode it anew."""
+    text = field.unfolded.decode("utf-8", "surrogateescape")
+    try:
+        shown = decode_words(text) if "=?" in text else text
+    except EncodedWordError:
+        shown = text
+    return " ".join(shown.split())
+
+
+def misleading(fields: Sequence[Field], author: Address) -> Finding | None:
+    """Find another name than the author's that a mail program puts in front of the reader.
+
+    Outlook shows "Sender on behalf of From". A sender of the author's own domain is what the field is
+    for: a secretary, a system (RFC 5322 3.6.2). One of another domain is somebody about whom the
+    certificate says nothing. Where answers go to is the author's choice, but it must not look like
+    another address than it is.
+    """
+    senders = named(fields, b"sender")
+    if senders:
+        sender = _mailbox(senders[0])
+        if len(senders) > 1 or not isinstance(sender, Author) or sender.address.domain != author.domain:
+            return Reason.SENDER, _text(senders[0])[:200]
+    replies = named(fields, b"reply-to")
+    if len(replies) > 1 or any(_mailbox(field) is AuthorFault.DECEPTIVE_NAME for field in replies):
+        return Reason.REPLY_TO, _text(replies[0])[:200]
+    return None
+
+
+def _mailbox(field: Field) -> Author | AuthorFault:
+    return parse_author((Field(b"From", field.value),))
+
+
+def _name(field: Field) -> str:
+    return field.name[:40].decode("ascii", "replace")
