@@ -33,3 +33,10 @@ def test_states(
 def test_without_a_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     Notifier().ready("fine")
+
+
+def test_a_manager_that_is_away_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "n"))
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
+    Notifier().reloading()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from systemd import daemon
+
+log = logging.getLogger("mailsigil.process")
 
 
 class Notifier:
@@ -24,4 +27,8 @@ class Notifier:
         self._send(f"STOPPING=1\nSTATUS={status}")
 
     def _send(self, text: str) -> None:
-        daemon.notify(text)
+        try:
+            daemon.notify(text)
+        except OSError as error:
+            # A manager that is away for a moment is no reason to end a service that works.
+            log.warning("the service manager cannot be told: %s", error)
