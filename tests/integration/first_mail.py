@@ -58,7 +58,7 @@ def story(root: Path, work: Path) -> None:
     blocks = [block for block in fences(page) if block.language == "sh"]
     if "/opt/mailsigil" not in blocks[0].text:
         raise AssertionError("the first block is not the installation any more")
-    _stand_in_for_installation()
+    _stand_in_for_installation(root)
     checkout = _copy(root, work)
     with Sink() as sink, OpenDkim(SPOOL / "opendkim", "bank.example") as dkim:
         dns = DnsServer(work / "dns", {dkim.record_name: dkim.record})
@@ -124,7 +124,9 @@ class Mail:
 
 def install(root: Path, work: Path) -> None:
     """The first block alone: it needs a network, or packages at hand."""
-    block = next(block for block in fences(root / "contrib" / "postfix" / "README.md") if block.language == "sh")
+    block = next(
+        block for block in fences(root / "contrib" / "postfix" / "README.md") if block.language == "sh"
+    )
     _run(block, _copy(root, work))
     subprocess.run(["mailsigil", "--version"], check=True, cwd="/")
 
@@ -140,9 +142,10 @@ def _copy(root: Path, work: Path) -> Path:
     return checkout
 
 
-def _stand_in_for_installation() -> None:
+def _stand_in_for_installation(root: Path) -> None:
     for place in ("/opt/mailsigil/bin/mailsigil", "/usr/local/bin/mailsigil"):
-        sandbox.write(place, f'#!/bin/sh\nexec {sys.executable} -m mailsigil "$@"\n')
+        source = f"export PYTHONPATH={root}/milter"
+        sandbox.write(place, f'#!/bin/sh\n{source}\nexec {sys.executable} -m mailsigil "$@"\n')
         Path(place).chmod(0o755)
     for name in ("systemctl", "journalctl"):
         place = f"/usr/local/bin/{name}"
@@ -209,7 +212,7 @@ def _expect(holds: bool, otherwise: str) -> None:
 def main() -> None:
     """In a process of :data:`sandbox.UNSHARE`."""
     what, root, work = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    sandbox.cover(work, root, Path(sys.prefix))
+    sandbox.cover(work, root, Path(sys.prefix), Path(sys.base_prefix))
     work.chmod(0o755)
     if what == "install":
         install(root, work)

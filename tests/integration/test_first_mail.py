@@ -36,7 +36,11 @@ def _complaint(what: str, work: Path) -> str:
     """What the page's follower had to complain about; empty for nothing."""
     done = subprocess.run(
         [*UNSHARE, sys.executable, str(SCRIPT), what, str(ROOT), str(work)],
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT / 'milter'}", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT / 'milter'}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         cwd="/",
         capture_output=True,
         timeout=300,
