@@ -15,7 +15,7 @@ from mailsigil.cms.parse import CmsLimits
 from mailsigil.config.settings import Settings, TrustSettings
 from mailsigil.direction import Direction, DirectionRules, direction_of
 from mailsigil.directory.api import Directory
-from mailsigil.directory.file import FileDirectory
+from mailsigil.directory.opening import open_directory
 from mailsigil.dkim.resolver import make_txt_lookup
 from mailsigil.inbound import InboundParts, inbound
 from mailsigil.keys.client import KeyAgentClient
@@ -27,7 +27,7 @@ from mailsigil.pki.anchors import AnchorSet, TrustStore, load_anchor_file
 from mailsigil.pki.level import Level
 from mailsigil.pki.path import PathValidator
 from mailsigil.plan import Envelope, Event, Outcome, Plan
-from mailsigil.signing import Keys
+from mailsigil.signing import Keys, levels_under
 from mailsigil.verification import VerificationParts
 
 
@@ -56,7 +56,8 @@ def build_service(settings: Settings) -> Service:
 
     Raises ``ConfigError`` for the policy file and ``AnchorError`` for a file of anchors.
     """
-    directory = FileDirectory.load(settings.policy.file)
+    directory = open_directory(settings)
+    trust = trust_store(settings)
     keys = KeyAgentClient(settings.keyd.socket, timeout=settings.keyd.timeout)
     return Service(
         rules=DirectionRules(
@@ -64,15 +65,23 @@ def build_service(settings: Settings) -> Service:
             outbound_daemons=frozenset(settings.outbound.daemons),
             trusted_networks=settings.outbound.networks,
         ),
-        outbound_parts=outbound_parts(settings, directory=directory, keys=keys),
-        inbound_parts=inbound_parts(settings, trust_store(settings)),
+        outbound_parts=outbound_parts(settings, directory=directory, keys=keys, trust=trust),
+        inbound_parts=inbound_parts(settings, trust),
     )
 
 
 def outbound_parts(
-    settings: Settings, *, directory: Directory, keys: Keys, now: Callable[[], datetime] | None = None
+    settings: Settings,
+    *,
+    directory: Directory,
+    keys: Keys,
+    trust: TrustStore | None = None,
+    now: Callable[[], datetime] | None = None,
 ) -> OutboundParts:
-    """What the outbound way is handed, with this directory and these keys."""
+    """What the outbound way is handed, with this directory and these keys.
+
+    ``trust`` tells what policies of private authorities stand for.
+    """
     return OutboundParts(
         directory=directory,
         keys=keys,
@@ -80,6 +89,7 @@ def outbound_parts(
         new_boundary=lambda: f"mailsigil-{secrets.token_hex(16)}",
         authserv_id=settings.inbound.authserv_id,
         mime_limits=_mime_limits(settings),
+        levels_of=levels_under(trust or TrustStore()),
         new_spool=new_spool(settings),
     )
 

@@ -34,6 +34,7 @@ def test_shows_each_setting_with_its_value_and_source(config: Path) -> None:
         "addresses          bob@bank.example",
         "logins             bob@bank.example",
         "may send as        -",
+        "entitled           V1, V2, V3, V4: no validation is recorded: the certificate's level counts",
         "",
         "signing            preferred             from example-policy.toml:30 person bob@bank.example",
         "form               opaque                from example-policy.toml:30 person bob@bank.example",

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import click
 
+from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import config_errors_shown, settings_option
 from mailsigil.config.settings import Settings
-from mailsigil.directory.api import Directory, Person
-from mailsigil.directory.file import FileDirectory
+from mailsigil.directory.api import DirectoryUnavailable, Person
+from mailsigil.directory.opening import open_directory
 from mailsigil.message.address import Address, AddressError
+from mailsigil.policy.entitlement import Entitlement, IdentityFacts, entitlement
 from mailsigil.policy.model import SETTING_NAMES, EffectivePolicy, Setting
 from mailsigil.policy.resolve import resolve
 
@@ -22,28 +25,38 @@ from mailsigil.policy.resolve import resolve
 def command(settings: Settings, address: str, as_json: bool) -> None:
     """Show which policy applies to the sender ADDRESS, and why.
 
-    Each setting is shown with its value and the entry it came from: the person's, the domain's, the
-    default of the policy file, or the built-in default.
+    Each setting is shown with its value and the entry it came from: the person's, a group's, the domain's,
+    the one for everyone, or the built-in default. "entitled" are the levels that a signature may have today.
     """
     try:
         key = Address.parse(address).key
     except AddressError as error:
         raise click.BadParameter(str(error), param_hint="ADDRESS") from error
     with config_errors_shown():
-        directory: Directory = FileDirectory.load(settings.policy.file)
-    person = directory.person_by_address(key)
-    policy = resolve(directory.policies(key))
+        directory = open_directory(settings)
+    now = datetime.now(UTC)
+    try:
+        person = directory.person_by_address(key)
+        policy = resolve(directory.policies(key), at=now)
+        facts = directory.identity(key)
+    except DirectoryUnavailable as error:
+        raise Misuse(f"the directory does not answer, so mail of this sender is deferred: {error}") from error
+    entitled = entitlement(facts, at=now)
     if as_json:
-        click.echo(json.dumps(_as_json(key, person, policy), indent=2, ensure_ascii=False))
+        shown = _as_json(key, person, policy, facts, entitled)
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     else:
-        click.echo(_as_text(key, person, policy))
+        click.echo(_as_text(key, person, policy, facts, entitled))
 
 
 def _settings(policy: EffectivePolicy) -> list[tuple[str, Setting[object]]]:
     return [(name, getattr(policy, name)) for name in SETTING_NAMES]
 
 
-def _as_json(key: str, person: Person | None, policy: EffectivePolicy) -> dict[str, object]:
+def _as_json(
+    key: str, person: Person | None, policy: EffectivePolicy, facts: IdentityFacts, entitled: Entitlement
+) -> dict[str, object]:
+    organisation = facts.organisation
     return {
         "address": key,
         "person": person
@@ -52,14 +65,25 @@ def _as_json(key: str, person: Person | None, policy: EffectivePolicy) -> dict[s
             "addresses": person.addresses,
             "logins": person.logins,
             "may_send_as": person.may_send_as,
+            "source": person.source,
         },
+        "organisation": organisation
+        and {
+            "name": organisation.name,
+            "key_service": organisation.key_service,
+            "source": organisation.source,
+        },
+        "entitled": {"levels": sorted(entitled.levels), "reason": entitled.reason},
         "policy": {
             name: {"value": setting.value, "source": setting.source} for name, setting in _settings(policy)
         },
+        "conflicts": [str(conflict) for conflict in policy.conflicts],
     }
 
 
-def _as_text(key: str, person: Person | None, policy: EffectivePolicy) -> str:
+def _as_text(
+    key: str, person: Person | None, policy: EffectivePolicy, facts: IdentityFacts, entitled: Entitlement
+) -> str:
     rows = [("sender", key, "")]
     if person is None:
         rows.append(
@@ -70,11 +94,16 @@ def _as_text(key: str, person: Person | None, policy: EffectivePolicy) -> str:
         rows.append(("addresses", _list(person.addresses), ""))
         rows.append(("logins", _list(person.logins), ""))
         rows.append(("may send as", _list(person.may_send_as), ""))
+    if facts.organisation is not None:
+        served = f" (served by {facts.organisation.key_service})" if facts.organisation.key_service else ""
+        rows.append(("organisation", facts.organisation.name + served, ""))
+    rows.append(("entitled", f"{entitled}: {entitled.reason}", ""))
     rows.append(("", "", ""))
     rows.extend((name, _value(setting.value), setting.source) for name, setting in _settings(policy))
     first = max(len(row[0]) for row in rows)
     second = max(len(row[1]) for row in rows if row[2])
-    return "\n".join(_line(row, first, second) for row in rows)
+    conflicts = [f"conflict: {one}; {_value(one.chosen)} holds" for one in policy.conflicts]
+    return "\n".join([*(_line(row, first, second) for row in rows), *conflicts])
 
 
 def _line(row: tuple[str, str, str], first: int, second: int) -> str:

@@ -12,8 +12,8 @@ from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import config_errors_shown
 from mailsigil.config.loading import load_settings
 from mailsigil.config.settings import Settings
-from mailsigil.directory.api import Directory, Person
-from mailsigil.directory.file import FileDirectory
+from mailsigil.directory.api import Directory, DirectoryUnavailable, Person
+from mailsigil.directory.opening import open_directory
 from mailsigil.keys.client import KeyAgentClient
 from mailsigil.keys.errors import KeyFileError
 from mailsigil.keys.local import LocalKeys
@@ -21,11 +21,12 @@ from mailsigil.message.address import Address, AddressError
 from mailsigil.message.author import Author, parse_author
 from mailsigil.message.reader import Message
 from mailsigil.outbound import outbound
+from mailsigil.pki.anchors import AnchorError
 from mailsigil.plan import Envelope, Event, Outcome
 from mailsigil.policy.entitlement import IdentityFacts, Organisation
 from mailsigil.policy.model import Form, PolicyEntry, SigningMode, Unauthorised
 from mailsigil.rewrite import rewritten
-from mailsigil.service import outbound_parts
+from mailsigil.service import outbound_parts, trust_store
 from mailsigil.signing import Keys
 
 
@@ -71,13 +72,17 @@ def command(
         message = read(file, settings)
         address = _sender_address(sender, message)
         directory, keys = _directory_and_keys(settings, address, cert, key, Form(form))
-    person = directory.person_by_address(address) if address else None
+    try:
+        person = directory.person_by_address(address) if address else None
+        trust = trust_store(settings)
+    except (DirectoryUnavailable, AnchorError) as error:
+        raise Misuse(str(error)) from error
     envelope = Envelope(
         login=person.logins[0] if person and person.logins else "",
         mail_from=address,
         recipients=recipient,
     )
-    parts = outbound_parts(settings, directory=directory, keys=keys)
+    parts = outbound_parts(settings, directory=directory, keys=keys, trust=trust)
     plan = outbound(envelope, message.fields, message.body, parts)
     for warning in plan.warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -109,7 +114,7 @@ def _directory_and_keys(
 ) -> tuple[Directory, Keys]:
     if cert is None:
         client = KeyAgentClient(settings.keyd.socket, timeout=settings.keyd.timeout)
-        return FileDirectory.load(settings.policy.file), client
+        return open_directory(settings), client
     try:
         return _OnePerson(address, form), LocalKeys.load(cert, key)
     except KeyFileError as error:

@@ -182,8 +182,8 @@ class RevocationSettings(Section):
         default=3.0,
         ge=0,
         le=60,
-        description="Seconds that one mail waits for all look-ups together; the rest goes on behind it. 0 does"
-        " not wait.",
+        description="Seconds that one mail waits for all look-ups together; the rest goes on behind it."
+        " 0 does not wait.",
     )
     timeout: float = Field(default=15.0, gt=0, le=300, description="Seconds for one look-up altogether.")
     max_bytes: int = Field(

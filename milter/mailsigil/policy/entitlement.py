@@ -84,7 +84,7 @@ def entitlement(facts: IdentityFacts, *, at: datetime) -> Entitlement:
     # 2. A directory without records of validation leaves the level to the certificate.
     recorded = facts.must_be_validated or facts.organisation is not None or facts.validation is not None
     if not recorded:
-        return Entitlement(_EVERY, "the directory records no validation: the certificate's level counts")
+        return Entitlement(_EVERY, "no validation is recorded: the certificate's level counts")
 
     # 3. The person, as far as the record has not lapsed.
     person, about_person = _person(facts, at)

@@ -102,8 +102,10 @@ class PolicyEntry:
     source: str
     """Where it stands, for a person: ``policy.toml:12 person alice@bank.example``."""
     scope: Scope = Scope.DEFAULT
+    layer: int = 0
+    """Among entries of one scope those of a lower layer decide: a directory's before the policy file's."""
     priority: int = 0
-    """Among entries of one scope the greater number decides."""
+    """Among entries of one scope and layer the greater number decides."""
     valid_until: datetime | None = None
     """Aware; from this time on the entry is as if it were not there. None: for good."""
     signing: SigningMode | None = None

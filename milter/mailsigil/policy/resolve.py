@@ -37,10 +37,11 @@ _SAFEST_FIRST: Final[dict[str, Sequence[object]]] = {
 def resolve(entries: Iterable[PolicyEntry], *, at: datetime | None = None) -> EffectivePolicy:
     """Take each setting from the highest-ranking entry that has it.
 
-    Persons' entries rank above groups', these above domains', these above those for everyone; within one of
-    these the greater priority ranks higher. Settings fall through one by one: a person's entry that speaks
-    only of the form leaves the signing mode to the group, the domain or the default. What no entry speaks of
-    is :data:`BUILT_IN`. Entries that are no longer valid ``at`` this time (aware) are not there.
+    Persons' entries rank above groups', these above domains', these above those for everyone. Within one of
+    these a directory's rank above the policy file's, and then the greater priority ranks higher. Settings
+    fall through one by one: a person's entry that speaks only of the form leaves the signing mode to the
+    group, the domain or the default. What no entry speaks of is :data:`BUILT_IN`. Entries that are no longer
+    valid ``at`` this time (aware) are not there.
 
     Where entries of one rank disagree, the safest value holds, whatever their order, and the disagreement is
     among the ``conflicts``.
@@ -63,8 +64,8 @@ def _lapsed(entry: PolicyEntry, at: datetime | None) -> bool:
     return at is not None and entry.valid_until is not None and entry.valid_until <= at
 
 
-def _rank(entry: PolicyEntry) -> tuple[int, int]:
-    return (entry.scope, -entry.priority)
+def _rank(entry: PolicyEntry) -> tuple[int, int, int]:
+    return (entry.scope, entry.layer, -entry.priority)
 
 
 def _tiers(entries: Iterable[PolicyEntry]) -> list[list[PolicyEntry]]:

@@ -1,0 +1,93 @@
+"""Several directories as one: each mail domain has its own, and the policy file stands beside them all.
+
+A directory is asked about its own domains and logins only, so that one tenant's trouble stays with that
+tenant, and no tenant's entries speak for another's addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from mailsigil.directory.api import Person
+from mailsigil.directory.file import FileDirectory
+from mailsigil.directory.ldap_directory import LdapDirectory
+from mailsigil.policy.entitlement import IdentityFacts, Organisation
+from mailsigil.policy.model import PolicyEntry
+
+FILE_LAYER: Final = 1
+"""The policy file's entries give way to a directory's of the same scope."""
+
+
+class TenantDirectory:
+    """Asks the directory that is responsible, and the policy file for what that one leaves open."""
+
+    def __init__(self, file: FileDirectory, directories: Sequence[LdapDirectory]) -> None:
+        self.file = file
+        self.directories = tuple(directories)
+        self._by_domain = {
+            domain: directory for directory in directories for domain in directory.settings.domains
+        }
+        bare = [directory for directory in directories if directory.settings.bare_logins]
+        self._bare = bare[0] if bare else directories[0] if len(directories) == 1 else None
+        self._file_names_groups = any("=" in rule.name for rule in file.group_rules)
+
+    def person_by_login(self, login: str) -> Person | None:
+        """Give the person of this login: one whom the policy file lists, else the directory's.
+
+        A login with a domain belongs to that domain's directory; for others see ``bare_logins``.
+        """
+        listed = self.file.person_by_login(login)
+        if listed is not None:
+            return listed
+        _, at, domain = login.lower().rpartition("@")
+        directory = self._by_domain.get(domain) if at else self._bare
+        return directory.person_by_login(login) if directory is not None else None
+
+    def person_by_address(self, key: str) -> Person | None:
+        """Give the owner of an address: one whom the policy file lists, else the directory's."""
+        listed = self.file.person_by_address(key)
+        directory = self.directory_of(key)
+        if listed is not None or directory is None:
+            return listed
+        return directory.person_by_address(key)
+
+    def client_may_send_as(self, ip: str) -> tuple[str, ...]:
+        """Give the patterns of the policy file's [[client]] rules."""
+        return self.file.client_may_send_as(ip)
+
+    def policies(self, address_key: str) -> tuple[PolicyEntry, ...]:
+        """Give the directory's entries, and the policy file's behind them."""
+        directory = self.directory_of(address_key)
+        if directory is None:
+            return self.file.policies(address_key)
+        groups = directory.groups(address_key) if self._file_names_groups else frozenset()
+        listed = self.file.entries(address_key, groups=groups)
+        return (
+            *directory.entries(address_key),
+            *(replace(entry, layer=FILE_LAYER) for entry in listed),
+        )
+
+    def identity(self, address_key: str) -> IdentityFacts:
+        """Give what is recorded about an identity; a person in the policy file is recorded there."""
+        directory = self.directory_of(address_key)
+        if directory is None or self.file.person_by_address(address_key) is not None:
+            return self.file.identity(address_key)
+        facts = directory.identity(address_key)
+        domain = address_key.rpartition("@")[2]
+        return replace(facts, organisation=facts.organisation or self.file.organisation(domain))
+
+    def organisation(self, domain: str) -> Organisation | None:
+        """Give the organisation of a domain: the directory's, else the policy file's."""
+        directory = self._by_domain.get(domain)
+        found = directory.organisation(domain) if directory is not None else None
+        return found or self.file.organisation(domain)
+
+    def own_domains(self) -> frozenset[str]:
+        """Give the domains of all directories and of the policy file; nobody is asked for it."""
+        return self.file.own_domains() | self._by_domain.keys()
+
+    def directory_of(self, address_key: str) -> LdapDirectory | None:
+        """Give the directory that speaks for an address."""
+        return self._by_domain.get(address_key.rpartition("@")[2])
