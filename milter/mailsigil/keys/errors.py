@@ -5,6 +5,11 @@
     - :class:`KeyAgentRefused`: the agent answered no, and says why.
 - :class:`ProtocolError`: bytes that are no conversation (inside the room only).
 - :class:`KeyFileError`: a file that gives no key; names the file and the mend.
+- :class:`SourceError`: a source of keys that gives none; names source and mend (inside the room only).
+    - :class:`SourceUnavailable`: it does not answer; a later try may succeed.
+    - :class:`SourceRefused`: it answered no.
+    - :class:`SourceAnswer`: it gave a wrong answer, which is not used.
+    - :class:`Pending`: it takes its time, and tells when to ask again.
 - :class:`KeyAgentSetupError`: the agent cannot start; names what to mend.
 """
 
@@ -65,6 +70,40 @@ class KeyFileError(Exception):
         self.path = path
         self.sentence = sentence
         self.mend = mend
+
+
+class SourceError(Exception):
+    """A source of keys gave none. Texts end without a full stop; ``mend`` says what to do."""
+
+    def __init__(self, source: str, sentence: str, mend: str) -> None:
+        super().__init__(f'source "{source}": {sentence}. {mend}.')
+        self.source = source
+        self.sentence = sentence
+        self.mend = mend
+
+
+class SourceUnavailable(SourceError):
+    """The source does not answer, or not in time: network, service or token is away."""
+
+
+class SourceRefused(SourceError):
+    """The source answered no: a login, a permission or a request that it does not grant."""
+
+
+class SourceAnswer(SourceError):
+    """The source gave a wrong answer: another person's certificate, HTML, something cut off."""
+
+
+class Pending(SourceError):
+    """The source has taken the request and has not decided yet; ask again after ``retry_after`` seconds."""
+
+    def __init__(self, source: str, *, retry_after: float) -> None:
+        super().__init__(
+            source,
+            f"the request is taken and not decided yet, it says to ask again in {retry_after:.0f} s",
+            "Wait, or approve the request there",
+        )
+        self.retry_after = retry_after
 
 
 class KeyAgentSetupError(Exception):

@@ -1,12 +1,32 @@
-"""What a source of keys offers to the agent. The next kind of source is one more file like folder.py."""
+"""What a source of keys offers to the agent. The next kind of source is one more file in ``sources/``.
+
+There are two kinds. A :class:`KeySource` holds keys, or reaches the place that does. An :class:`Issuer`
+certifies keys that are made here; ``enrolment.py`` makes a key source of it. Both raise SourceError, and
+what either of them answers is believed only after ``answers.py`` has looked at it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
+from mailsigil.keys.newkey import NewKey
 from mailsigil.keys.protocol import Credential
+from mailsigil.keys.subject import SubjectRequest
+
+__all__ = [
+    "HeldKey",
+    "Issuer",
+    "KeyMaker",
+    "KeySource",
+    "NewKey",
+    "SigningKey",
+    "SubjectRequest",
+    "key_id_of",
+]
 
 
 class SigningKey(Protocol):
@@ -58,6 +78,53 @@ class KeySource(Protocol):
 
     def reload(self) -> None:
         """Reads everything anew."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeldKey:
+    """A key that was enrolled, with its certificate: what a renewal is authenticated by."""
+
+    key: SigningKey
+    file: Path
+    """PEM with private key and chain, mode 0600: TLS client authentication takes it from there."""
+
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        """DER, the certificate first."""
+        return (self.key.credential.certificate, *self.key.credential.intermediates)
+
+
+class Issuer(Protocol):
+    """An authority that certifies keys which are made here. Its methods may be called from several threads.
+
+    Each raises SourceUnavailable, SourceRefused, SourceAnswer; the first two of them also Pending. What they
+    return has been checked (``answers.checked_chain``): the first certificate is for the key and the address.
+    """
+
+    @property
+    def name(self) -> str:
+        """The source's name in the configuration."""
+        ...
+
+    def enrol(self, request: SubjectRequest, new: NewKey) -> tuple[bytes, ...]:
+        """Has a new key certified (``new.csr``); gives the chain, DER, the certificate first."""
+        ...
+
+    def renew(self, request: SubjectRequest, new: NewKey, *, current: HeldKey) -> tuple[bytes, ...]:
+        """Has the successor of a key certified, authenticated by the current one where the protocol can."""
+        ...
+
+    def revoke(self, certificate: bytes) -> None:
+        """Has a certificate (DER) revoked; SourceRefused where the protocol knows no revocation."""
+        ...
+
+
+class KeyMaker(Protocol):
+    """An authority that makes the key, too (EST serverkeygen, OpenBao's ``issue``)."""
+
+    def make(self, request: SubjectRequest) -> tuple[NewKey, tuple[bytes, ...]]:
+        """Gives a key with its chain (DER, the certificate first), checked. Raises like :class:`Issuer`."""
         ...
 
 
