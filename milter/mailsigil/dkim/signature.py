@@ -99,6 +99,36 @@ def read_signature(tags: Tags, *, domain: str, at: datetime) -> Signature:
     )
 
 
+def read_arc_signature(tags: Tags, *, domain: str, at: datetime) -> Signature:
+    """Check the tags of an ARC-Message-Signature (RFC 8617 4.1.2). Raises :class:`DkimFault`."""
+    if b"v" in tags:
+        raise DkimFault(DkimWord.PERMERROR, "the signature has a version")
+    signature = read_signature(
+        {**tags, b"v": b"1", b"i": b"@" + domain.encode("ascii")}, domain=domain, at=at
+    )
+    if b"arc-seal" in signature.signed_names:
+        raise DkimFault(DkimWord.PERMERROR, "the signature covers a seal")
+    return signature
+
+
+def read_arc_seal(tags: Tags, *, domain: str, at: datetime) -> Signature:
+    """Check the tags of an ARC-Seal (RFC 8617 4.1.3). Raises :class:`DkimFault`."""
+    key_type = _key_type(_required(tags, b"a").lower())
+    if b"h" in tags:
+        raise DkimFault(DkimWord.PERMERROR, "the seal names header fields")
+    _check_times(tags, int(at.timestamp()))
+    return Signature(
+        key_type=key_type,
+        header_relaxed=True,
+        body_relaxed=True,
+        signed_names=(),
+        body_hash=b"",
+        body_length=None,
+        value=_decode(_required(tags, b"b")),
+        identity_domain=domain,
+    )
+
+
 def _required(tags: Tags, tag: bytes) -> bytes:
     value = tags.get(tag, b"")
     if not value:

@@ -16,7 +16,7 @@ from dkim.canonicalization import CanonicalizationPolicy
 
 import dkim
 from mailsigil.dkim.body import BodyHash, hash_body
-from mailsigil.dkim.key import check_signature, read_key
+from mailsigil.dkim.key import PublicKey, check_signature, read_key
 from mailsigil.dkim.resolver import DnsTrouble as DnsTrouble
 from mailsigil.dkim.resolver import TxtLookup as TxtLookup
 from mailsigil.dkim.signature import Signature, read_domain, read_selector, read_signature, read_tags
@@ -60,7 +60,7 @@ def verify_dkim(
     signatures = named(fields, b"dkim-signature")[:max_signatures]
     if not signatures:
         return ()
-    check = _Check(fields, body, txt, max_bytes, at or datetime.now(UTC))
+    check = MessageCheck(fields, body, txt, max_bytes, at or datetime.now(UTC))
     return tuple(check.result(field) for field in signatures)
 
 
@@ -82,7 +82,7 @@ def best(results: Sequence[DkimResult], author_domain: str) -> DkimResult | None
     )
 
 
-class _Check:
+class MessageCheck:
     """One message under verification: what its signatures share."""
 
     def __init__(
@@ -103,17 +103,17 @@ class _Check:
             tags = read_tags(field.value)
             domain = read_domain(tags)
             selector = read_selector(tags)
-            self._verify(field, read_signature(tags, domain=domain, at=self._at), domain, selector)
+            self.verify(field, read_signature(tags, domain=domain, at=self._at), domain, selector)
         except DkimFault as fault:
             return DkimResult(fault.word, domain, selector, fault.reason)
         return DkimResult(DkimWord.PASS, domain, selector)
 
-    def _verify(self, field: Field, signature: Signature, domain: str, selector: str) -> None:
+    def verify(self, field: Field, signature: Signature, domain: str, selector: str) -> None:
+        """Verify body and header hash of one signature. Raises :class:`DkimFault`."""
         if len(self._body) > self._max_bytes:
             raise DkimFault(DkimWord.NEUTRAL, "message too large")
         # RFC 6376 6.1.2: get the key.
-        record = self._ask(f"{selector}._domainkey.{domain}.".encode("ascii"))
-        key = read_key(record, signature, domain=domain)
+        key = self.key(signature, domain, selector)
         # RFC 6376 6.1.3: compute the verification.
         hashed = self._hash_body(signature)
         if hashed.digest != signature.body_hash:
@@ -124,6 +124,11 @@ class _Check:
         if signature.body_length > hashed.size:  # RFC 6376 3.5
             raise DkimFault(DkimWord.PERMERROR, "the signature covers more than there is")
         raise DkimFault(DkimWord.POLICY, "the signature leaves a part of the body unsigned")  # RFC 6376 8.2
+
+    def key(self, signature: Signature, domain: str, selector: str) -> PublicKey:
+        """Get the key behind a selector, if it may be used. Raises :class:`DkimFault`."""
+        record = self._ask(f"{selector}._domainkey.{domain}.".encode("ascii"))
+        return read_key(record, signature, domain=domain)
 
     def _ask(self, name: bytes) -> bytes | None:
         if self._troubles >= MAX_DNS_TROUBLES:
