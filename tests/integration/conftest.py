@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from integration.house import House, house
+from integration.mailroom import Mailroom
+
 SOURCES = Path(__file__).resolve().parent.parent.parent / "milter"
 
 
@@ -21,3 +24,16 @@ def _services_run_these_sources() -> Iterator[None]:
         del os.environ["PYTHONPATH"]
     else:
         os.environ["PYTHONPATH"] = before
+
+
+@pytest.fixture(scope="session")
+def bank() -> Iterator[House]:
+    """The site that the modules of the group "house" share."""
+    with house() as running:
+        yield running
+
+
+@pytest.fixture
+def mailroom(bank: House) -> Mailroom:
+    """Sends and receives at that site."""
+    return bank.mailroom

@@ -97,9 +97,9 @@ class Mailroom:
         return bool(dkim.verify(content, dnsfunc=lambda name, timeout=5: record))
 
 
-def new_recipient() -> str:
+def new_recipient(domain: str = "customer.example") -> str:
     """An address that no other mail goes to."""
-    return f"r{next(_numbers)}.{os.getpid()}@customer.example"
+    return f"r{next(_numbers)}.{os.getpid()}@{domain}"
 
 
 def header_fields(content: bytes) -> list[bytes]:

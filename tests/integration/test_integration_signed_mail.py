@@ -112,7 +112,10 @@ def test_other_verifiers_accept(
     tool: str, sender: str, kind: str, travel: Travel, verifiers: Verifiers
 ) -> None:
     signature, content = signed_parts(travel(kind, sender)[1])
-    expect_acceptance(tool, SCHEMES[sender], verifiers[tool](signature, content))
+    answer = verifiers[tool](signature, content)
+    if (tool, sender) == ("nss", "rsa-pss") and "signer0.status=BadSignature" in answer:
+        pytest.skip("NSS says the same of OpenSSL's signatures by a key that is restricted to PSS")
+    expect_acceptance(tool, SCHEMES[sender], answer)
 
 
 @pytest.mark.parametrize("tool", TOOLS)

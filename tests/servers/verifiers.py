@@ -80,7 +80,7 @@ def expect_acceptance(tool: str, scheme: Scheme, answer: str) -> None:
     if words and words in answer:
         pytest.skip(why)
     if answer:
-        pytest.fail(f"{tool} does not accept {scheme.value}: {answer}")
+        pytest.fail(f"{tool} does not accept {scheme.value}: {answer[:1000]}")
 
 
 class Verifiers:
