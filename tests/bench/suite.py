@@ -26,8 +26,8 @@ _WARM_UP = 48
 def main() -> int:
     """Measures and prints; see ``--help``."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of all subjects (default 5)")
-    parser.add_argument("--messages", type=int, default=400, help="messages of a run (default 400)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of all subjects (default 7)")
+    parser.add_argument("--messages", type=int, default=500, help="messages of a run (default 500)")
     parser.add_argument("--no-memory", action="store_true", help="leave out the mails of 100 MB")
     arguments = parser.parse_args()
     try:
