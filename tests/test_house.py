@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "inbound": {"message", "dkim", "headers", "plan", "verdict", "verification"},
     "config": set(),
     "directory": {"policy", "message", "config"},
-    "keys": {"cms", "pki", "process"},
+    "keys": {"cms", "pki", "process", "config"},
     "milter": {"message", "plan", "process"},
 }
 

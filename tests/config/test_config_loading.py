@@ -18,6 +18,7 @@ from mailsigil.config.example import example_settings, toml_value
 from mailsigil.config.loading import load_settings
 from mailsigil.config.settings import Settings
 from mailsigil.config.sockets import SocketFamily, parse_socket
+from mailsigil.config.sources import KINDS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / "packaging" / "mailsigil.toml"
@@ -43,7 +44,8 @@ def test_example_file_with_every_setting_gives_the_defaults(tmp_path: Path) -> N
     loaded = load_settings(_write(tmp_path, active))
     assert loaded.trust[0].name == "Example Bank"
     assert loaded.directory[0].domains == ("bank.example",)
-    repeated = {"trust": (), "directory": ()}
+    assert {source.kind for source in loaded.source} == set(KINDS)
+    repeated = {"trust": (), "directory": (), "source": ()}
     assert loaded.model_copy(update=repeated) == Settings()
     for name, section in tomllib.loads(active).items():
         keys = section[0] if name in repeated else section

@@ -26,6 +26,7 @@ def impossible(settings: Settings) -> Iterator[Mistake]:
     yield from _trust_names(settings)
     yield from _trust_files(settings)
     yield from _directories(settings)
+    yield from _sources(settings)
 
 
 def _sockets(settings: Settings) -> Iterator[Mistake]:
@@ -52,6 +53,13 @@ def _directions(settings: Settings) -> Iterator[Mistake]:
             yield (
                 ("inbound", "daemons", number),
                 f'"{name}" is in "daemons" of [inbound] and of [outbound]; a listener is one of the two',
+            )
+    for number, name in enumerate(settings.inbound.trusted_authserv_ids):
+        if name.lower().rstrip(".") == settings.inbound.authserv_id.lower().rstrip("."):
+            yield (
+                ("inbound", "trusted_authserv_ids", number),
+                f'"{name}" in "trusted_authserv_ids" of [inbound] is "authserv_id", the name of this server;'
+                " fields of this name are removed, so list servers in front of this one",
             )
     for number, text in enumerate(settings.outbound.trusted_networks):
         if ip_network(text).prefixlen == 0:
@@ -134,3 +142,21 @@ def _directories(settings: Settings) -> Iterator[Mistake]:
                 f'login names without a domain belong to [[directory]] "{bare}" already',
             )
         bare = bare or (directory.name if directory.bare_logins else "")
+
+
+def _sources(settings: Settings) -> Iterator[Mistake]:
+    names: set[str] = set()
+    for number, source in enumerate(settings.source):
+        # Letter case apart they would share a folder on some file systems.
+        if source.name.lower() in names:
+            yield (
+                ("source", number, "name"),
+                f'a [[source]] of the name "{source.name}" stands above already',
+            )
+        names.add(source.name.lower())
+        if source.timeout >= settings.keyd.timeout:
+            yield (
+                ("source", number, "timeout"),
+                f'"timeout" of [[source]] "{source.name}" must be less than that of [keyd], which is'
+                f" {settings.keyd.timeout:g}; else the milter has gone before the source is given up",
+            )

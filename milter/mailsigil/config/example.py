@@ -6,13 +6,15 @@ import inspect
 import json
 import textwrap
 from collections.abc import Iterator
-from typing import Any, Final
+from types import NoneType
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mailsigil.config.directories import DirectorySettings
 from mailsigil.config.settings import DEFAULT_PATH, Settings, TrustSettings
+from mailsigil.config.sources import SourceSettings
 
 WIDTH: Final = 98
 
@@ -41,6 +43,31 @@ _DIRECTORY: Final[dict[str, object]] = {
     "policy_base": "ou=mailsigil,dc=bank,dc=example",
     "attributes": {},
 }
+_SOURCE: Final[dict[str, object]] = {"name": "bank-est", "domains": ("bank.example",), "kind": "est"}
+_SOURCE_KINDS: Final[dict[str, dict[str, object]]] = {
+    "est": {"url": "https://ca.bank.example/.well-known/est", "ca_file": "/etc/mailsigil/est-ca.pem"},
+    "enrolment": {},
+    "folder": {"path": "/etc/mailsigil/more-keys"},
+    "pkcs11": {
+        "module": "/usr/lib/softhsm/libsofthsm2.so",
+        "token": "mail",
+        "pin_file": "/etc/mailsigil/hsm-pin",
+    },
+    "openbao": {
+        "url": "https://bao.bank.example:8200",
+        "engine": "pki-sign",
+        "role": "mail",
+        "token_file": "/etc/mailsigil/bao-token",
+    },
+    "cmp": {
+        "url": "http://ca.bank.example/pkix",
+        "trusted": "/etc/mailsigil/cmp-ca.pem",
+        "reference": "mailsigil",
+        "secret_file": "/etc/mailsigil/cmp-secret",
+    },
+    "embedded": {"folder": "/etc/mailsigil/ca"},
+}
+"""Values for an example of each kind; the first one stands below the general settings, with enrolment."""
 _REPEATED: Final[dict[str, tuple[type[BaseModel], dict[str, object]]]] = {
     "trust": (TrustSettings, _TRUST),
     "directory": (DirectorySettings, _DIRECTORY),
@@ -52,7 +79,9 @@ def example_settings() -> str:
     """Give the whole file as text."""
     blocks = [_HEAD]
     for name, field in Settings.model_fields.items():
-        if name in _REPEATED:
+        if name == "source":
+            blocks.extend(_sources())
+        elif name in _REPEATED:
             blocks.append(_block(f"#[[{name}]]", *_REPEATED[name]))
         else:
             blocks.append(_block(f"[{name}]", _model(field), {}))
@@ -73,9 +102,25 @@ def toml_value(value: object) -> str:
     return str(value)
 
 
+def _sources() -> Iterator[str]:
+    """One source with all general settings, then one of each other kind."""
+    fields = SourceSettings.model_fields
+    yield _block("#[[source]]", SourceSettings, _SOURCE)
+    for kind, values in _SOURCE_KINDS.items():
+        block = _block(f"#[source.{kind}]", _model(fields[kind]), values)
+        if kind in (_SOURCE["kind"], "enrolment"):
+            yield block
+            continue
+        head = {"name": f"bank-{kind}", "kind": kind, "domains": _SOURCE["domains"]}
+        lines = [f"#{key} = {toml_value(value)}" for key, value in head.items()]
+        yield "\n".join(["#[[source]]", *lines, block])
+
+
 def _block(heading: str, model: type[BaseModel], values: dict[str, object]) -> str:
     lines = [*_prose(inspect.getdoc(model) or ""), heading]
     for name, field in model.model_fields.items():
+        if _holds_model(field):
+            continue  # A section of its own.
         lines.append("")
         lines.extend(_prose(field.description or ""))
         lines.append(f"#{name} = {toml_value(values.get(name, field.default))}")
@@ -89,8 +134,15 @@ def _prose(text: str) -> Iterator[str]:
         )
 
 
+def _holds_model(field: FieldInfo) -> bool:
+    return any(isinstance(part, type) and issubclass(part, BaseModel) for part in get_args(field.annotation))
+
+
 def _model(field: FieldInfo) -> type[BaseModel]:
     annotation: Any = field.annotation
+    for part in get_args(annotation):
+        if part is not NoneType:
+            annotation = part
     if not isinstance(annotation, type) or not issubclass(annotation, BaseModel):
         raise TypeError(f"no section: {annotation}")
     return annotation

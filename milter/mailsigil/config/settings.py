@@ -28,6 +28,7 @@ from mailsigil.config.fields import (
 )
 from mailsigil.config.section import Section
 from mailsigil.config.sockets import SocketAddress, parse_socket
+from mailsigil.config.sources import SourceSettings
 
 DEFAULT_PATH: Final = "/etc/mailsigil/mailsigil.toml"
 
@@ -78,6 +79,12 @@ class InboundSettings(Section):
         default=(),
         description="Names of Postfix listeners (milter_macro_daemon_name) whose mail is inbound, whatever"
         " else is true of it.",
+    )
+    trusted_authserv_ids: List[str] = Field(
+        default=(),
+        description="Names of servers in front of this one whose DKIM results in Authentication-Results are"
+        " taken over instead of verified again. Each of them has to remove such fields that others wrote in"
+        " its name.",
     )
 
 
@@ -171,6 +178,11 @@ class TrustSettings(Section):
 class RevocationSettings(Section):
     """Where it is looked up whether a certificate was revoked: CRL and OCSP."""
 
+    fetch: bool = Field(
+        default=True,
+        description="Fetch lists and ask responders. Without it, only what mail carries counts, and the"
+        ' "crls" of [[trust]].',
+    )
     cache_folder: OptionalPath = Field(
         default="/var/cache/mailsigil",
         description="Folder for what was fetched, so that a restart finds it. Empty: memory alone.",
@@ -211,6 +223,10 @@ class DkimSettings(Section):
     max_signatures: int = Field(
         default=5, ge=1, le=100, description="Signatures of one mail that are checked."
     )
+    max_arc_sets: int = Field(
+        default=10, ge=0, le=50, description="ARC sets of one mail; a longer chain is not checked."
+    )
+    seconds: float = Field(default=15.0, gt=0, le=300, description="Seconds for all look-ups of one mail.")
 
 
 class DnsSettings(Section):
@@ -243,6 +259,14 @@ class LimitSettings(Section):
     )
     certificates: int = Field(default=30, ge=1, le=1000, description="Certificates in a signature.")
     signers: int = Field(default=10, ge=1, le=100, description="Signers of a signature.")
+    content_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Octets of signed content that are checked; 0 for no bound but that of the message.",
+    )
+    seconds: float = Field(
+        default=30.0, gt=0, le=3600, description="Seconds for the verification of one mail."
+    )
     memory_bytes: int = Field(
         default=262_144,
         ge=0,
@@ -272,6 +296,7 @@ class Settings(Section):
     policy: PolicySettings = PolicySettings()
     directory: List[DirectorySettings] = ()
     keyd: KeydSettings = KeydSettings()
+    source: List[SourceSettings] = ()
     trust: List[TrustSettings] = ()
     revocation: RevocationSettings = RevocationSettings()
     dkim: DkimSettings = DkimSettings()

@@ -1,0 +1,298 @@
+"""The settings of ``[[source]]``: where the keys of some mail domains come from."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from mailsigil.config.directories import MailDomain
+from mailsigil.config.fields import AbsolutePath, List, OptionalPath
+from mailsigil.config.section import Section
+
+CREDENTIAL: Final = "credential:"
+"""Before the name of a systemd credential, where else the path of a file stands."""
+
+_SECRET: Final = re.compile(r"credential:[A-Za-z0-9_.@-]{1,200}|/[^\0]*")
+_MAILBOX: Final = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
+
+
+def _secret(text: str) -> str:
+    if text and not _SECRET.fullmatch(text):
+        # The value is not repeated: it may be the secret itself.
+        raise ValueError(
+            'secrets do not stand in this file: give the path of a file, or "credential:NAME" for a systemd'
+            " credential"
+        )
+    return text
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("https", "http") and parts.hostname and (parts.port or 1)
+    except ValueError:
+        usable = False
+    if not usable or not text.isprintable() or " " in text or parts.username or parts.query or parts.fragment:
+        raise ValueError(f'"{text}" is no URL; write one like "https://ca.bank.example/path"')
+    return text.rstrip("/")
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError(f'"{text}" is no name of a source; use letters, digits, spaces and ". _ -"')
+    return text
+
+
+def _mailbox(text: str) -> str:
+    if not _MAILBOX.fullmatch(text):
+        raise ValueError(f'"{text}" is no local part of an address in lower case')
+    return text
+
+
+Secret = Annotated[str, AfterValidator(_secret)]
+Url = Annotated[str, AfterValidator(_url)]
+SourceName = Annotated[str, AfterValidator(_name)]
+Mailbox = Annotated[str, AfterValidator(_mailbox)]
+
+KeyKindName = Literal["p256", "p384", "rsa2048", "rsa3072", "rsa4096", "ed25519"]
+Kind = Literal["folder", "pkcs11", "openbao", "est", "cmp", "embedded"]
+
+
+class FolderSource(Section):
+    """For kind = "folder": PEM and PKCS#12 files, as in [keyd]."""
+
+    path: AbsolutePath = Field(description="The folder.")
+
+
+class Pkcs11Source(Section):
+    """For kind = "pkcs11": an HSM or token; private keys never leave it."""
+
+    module: AbsolutePath = Field(description="The maker's PKCS#11 library.")
+    token: str = Field(min_length=1, max_length=32, description="Label of the token.")
+    pin_file: Secret = Field(
+        min_length=1,
+        description='File with the user PIN, or "credential:NAME". A wrong PIN is tried once, and not again'
+        " before this file changes.",
+    )
+    certificates: OptionalPath = Field(
+        default="",
+        description="Folder with the certificates (PEM), matched to the keys by public key. Empty: they are"
+        " on the token.",
+    )
+
+
+class OpenBaoSource(Section):
+    """For kind = "openbao": OpenBao or HashiCorp Vault."""
+
+    url: Url = Field(description="Its address, without /v1.")
+    engine: Literal["pki-sign", "pki-issue", "kv", "transit"] = Field(
+        description='"pki-sign": its authority signs keys made here; "pki-issue": it makes the keys, too;'
+        ' "kv": keys and certificates lie in KV version 2; "transit": it signs, and keys never leave it.'
+    )
+    mount: str = Field(default="", max_length=200, description="Where the engine is. Empty: as it is named.")
+    namespace: str = Field(default="", max_length=200, description="Namespace, where there are several.")
+    role: str = Field(default="", max_length=200, description="Role of the pki engines.")
+    key_path: str = Field(
+        default="{address}",
+        min_length=1,
+        max_length=400,
+        description="Name of the entry in kv or of the key in transit; {address}, {local} and {domain} are"
+        " replaced.",
+    )
+    certificates: OptionalPath = Field(
+        default="", description="Folder with the certificates (PEM) of the keys in transit."
+    )
+    passphrase_file: Secret = Field(
+        default="", description="File with the passphrase of PKCS#12 or encrypted PKCS#8 in kv."
+    )
+    token_file: Secret = Field(default="", description='File with a token, or "credential:NAME".')
+    role_id: str = Field(default="", max_length=200, description="In place of a token: AppRole, its role_id.")
+    secret_id_file: Secret = Field(default="", description="AppRole: file with the secret_id.")
+    approle_mount: str = Field(default="approle", max_length=200, description="Where AppRole is.")
+    ca_file: OptionalPath = Field(default="", description="Authorities that vouch for it, PEM.")
+
+
+class EstSource(Section):
+    """For kind = "est": an authority that speaks EST (RFC 7030)."""
+
+    url: Url = Field(
+        description='Its address up to the label, such as "https://ca.bank.example/.well-known/est".'
+    )
+    ca_file: AbsolutePath = Field(
+        description="Authorities that vouch for it, PEM: the explicit trust anchor of RFC 7030 3.6.1."
+    )
+    username: str = Field(default="", max_length=200, description="User for HTTP authentication.")
+    password_file: Secret = Field(default="", description="File with the user's password.")
+    client_certificate: OptionalPath = Field(default="", description="TLS client certificate, PEM.")
+    client_key: OptionalPath = Field(default="", description="Its private key, PEM.")
+    server_keygen: bool = Field(default=False, description="true: the authority makes the keys, too.")
+
+
+class CmpSource(Section):
+    """For kind = "cmp": an authority that speaks CMP (RFC 9483) over HTTP."""
+
+    url: Url = Field(description='Its address, such as "http://ca.bank.example/pkix/".')
+    trusted: AbsolutePath = Field(
+        description="Certificates that may have signed its answers: its own, or its authority's, PEM."
+    )
+    reference: str = Field(default="", max_length=200, description="Reference value of a shared secret.")
+    secret_file: Secret = Field(default="", description="File with the shared secret.")
+    client_certificate: OptionalPath = Field(
+        default="", description="In place of a secret: the certificate that signs requests, PEM."
+    )
+    client_key: OptionalPath = Field(default="", description="Its private key, PEM.")
+    ca_file: OptionalPath = Field(default="", description="For https: authorities that vouch for it, PEM.")
+
+
+class EmbeddedSource(Section):
+    """For kind = "embedded": mailsigil's own authority on this machine."""
+
+    folder: AbsolutePath = Field(description="Folder of the authority (mailsigil ca init).")
+
+
+class EnrolmentSettings(Section):
+    """Keys that are made and certified on demand: of "est", "cmp", "embedded" and the pki engines."""
+
+    state: OptionalPath = Field(
+        default="",
+        description="Folder for enrolled keys, so that a restart does not enrol again; the key agent's user"
+        " alone may read it. Empty: a folder of the source's name in /var/lib/mailsigil/keyd.",
+    )
+    key: KeyKindName = Field(default="p256", description="The kind of key that is made.")
+    on_demand: bool = Field(
+        default=True,
+        description="true: whoever's mail is to be signed gets a certificate. false: renew what there is,"
+        " and no more.",
+    )
+    renew_days: int = Field(
+        default=30, ge=0, le=1000, description="Days before its end that a certificate is renewed."
+    )
+    level: Literal["V1", "V3"] = Field(
+        default="V1", description='What to ask for: "V1", or "V3" with "organisation".'
+    )
+    organisation: str = Field(default="", max_length=64, description="Organisation to ask for.")
+
+
+class SourceSettings(Section):
+    """Keys and certificates of some mail domains that come from elsewhere than the folder of [keyd].
+
+    There may be several, also for the same domain: then the sender has a certificate of each. After the
+    general settings follows the section of its kind.
+    """
+
+    name: SourceName = Field(description="A name for logs and messages.")
+    kind: Kind = Field(
+        description='"folder", "pkcs11", "openbao", "est", "cmp" or "embedded"; a section of this name'
+        " follows."
+    )
+    domains: List[MailDomain] = Field(
+        min_length=1, description="Mail domains whose keys are there. Others never wait for this source."
+    )
+    domain_certificate: bool = Field(
+        default=False,
+        description="true: a certificate of the domain itself may sign for each of its senders.",
+    )
+    domain_mailbox: Mailbox = Field(
+        default="domain-signing-authority",
+        description="Local part of the address that such a certificate names (RFC 3183).",
+    )
+    timeout: float = Field(
+        default=2.0, gt=0, le=60, description="Seconds for one answer; keep it below that of [keyd]."
+    )
+    failures: int = Field(
+        default=3, ge=1, le=100, description="Failures in a row after which the source is left alone."
+    )
+    pause_seconds: float = Field(
+        default=15.0,
+        ge=0,
+        le=3600,
+        description="So long it is left alone, before one request tries it again.",
+    )
+    key_seconds: float = Field(
+        default=3600.0,
+        ge=1,
+        le=604_800,
+        description="Seconds that what the source told, and a key that it gave, are kept in memory.",
+    )
+    stale_seconds: float = Field(
+        default=14_400.0,
+        ge=0,
+        le=604_800,
+        description="Seconds beyond key_seconds that they serve while the source does not answer.",
+    )
+    folder: FolderSource | None = None
+    pkcs11: Pkcs11Source | None = None
+    openbao: OpenBaoSource | None = None
+    est: EstSource | None = None
+    cmp: CmpSource | None = None
+    embedded: EmbeddedSource | None = None
+    enrolment: EnrolmentSettings | None = None
+
+    @property
+    def issues(self) -> bool:
+        """The source certifies keys, in place of holding them."""
+        if self.openbao is not None:
+            return self.openbao.engine in ("pki-sign", "pki-issue")
+        return self.kind in ("est", "cmp", "embedded")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> SourceSettings:
+        problem = _problem(self) or _login_problem(self)
+        if problem:
+            raise ValueError(problem)
+        return self
+
+
+KINDS: Final = ("folder", "pkcs11", "openbao", "est", "cmp", "embedded")
+
+
+def _problem(source: SourceSettings) -> str:
+    """What cannot be meant, as a sentence; empty where all is well."""
+    given = [kind for kind in KINDS if getattr(source, kind) is not None]
+    if source.kind not in given:
+        return f'kind = "{source.kind}" needs its settings in a section [source.{source.kind}] below'
+    for kind in given:
+        if kind != source.kind:
+            return f'the section [source.{kind}] does not belong to kind = "{source.kind}"'
+    if source.enrolment is not None:
+        if not source.issues:
+            return "the section [source.enrolment] is for sources that certify keys, and this one holds them"
+        if (source.enrolment.level == "V3") != bool(source.enrolment.organisation):
+            return '"organisation" and level = "V3" belong together'
+    return ""
+
+
+def _login_problem(source: SourceSettings) -> str:
+    """What a login lacks; empty where all is well."""
+    if source.openbao is not None:
+        return _openbao_problem(source.openbao, issues=source.issues)
+    login = source.est or source.cmp
+    if login is not None and bool(login.client_certificate) != bool(login.client_key):
+        return '"client_certificate" and "client_key" belong together'
+    if source.est is not None:
+        if not source.est.url.startswith("https:"):
+            return "EST goes over https alone (RFC 7030 3.3)"
+        if bool(source.est.username) != bool(source.est.password_file):
+            return '"username" and "password_file" belong together'
+    if source.cmp is not None:
+        if bool(source.cmp.reference) != bool(source.cmp.secret_file):
+            return '"reference" and "secret_file" belong together'
+        if bool(source.cmp.reference) == bool(source.cmp.client_certificate):
+            return '[source.cmp] needs either "reference" with "secret_file", or "client_certificate"'
+    return ""
+
+
+def _openbao_problem(bao: OpenBaoSource, *, issues: bool) -> str:
+    if bool(bao.token_file) == bool(bao.role_id):
+        return '[source.openbao] needs either "token_file", or "role_id" with "secret_id_file"'
+    if bool(bao.role_id) != bool(bao.secret_id_file):
+        return '"role_id" and "secret_id_file" belong together'
+    if issues and not bao.role:
+        return f'engine = "{bao.engine}" needs "role"'
+    if bao.engine == "transit" and not bao.certificates:
+        return 'engine = "transit" needs "certificates", for it holds keys alone'
+    return ""
