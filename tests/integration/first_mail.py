@@ -167,7 +167,8 @@ def _postfix_before(port: int) -> None:
     subprocess.run(command, check=True, capture_output=True)
     sandbox.write(
         "/etc/postfix/sasl/smtpd.conf",
-        "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN LOGIN\nsasldb_path: /etc/sasldb2\n",
+        "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN LOGIN\n"
+        "sasldb_path: /etc/sasldb2\n",
     )
     (SPOOL / "etc").mkdir(exist_ok=True)
     postfix = pwd.getpwnam("postfix").pw_uid

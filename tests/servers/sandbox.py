@@ -31,7 +31,8 @@ def why_not() -> str:
         return "only root can make a sandbox"
     if shutil.which("unshare") is None:
         return "unshare (util-linux) is missing"
-    probe = "mount -t tmpfs t /mnt && mkdir /mnt/u /mnt/w && mount -t overlay o -o lowerdir=/etc,upperdir=/mnt/u,workdir=/mnt/w /etc"
+    layers = "lowerdir=/etc,upperdir=/mnt/u,workdir=/mnt/w"
+    probe = f"mount -t tmpfs t /mnt && mkdir /mnt/u /mnt/w && mount -t overlay o -o {layers} /etc"
     done = subprocess.run([*UNSHARE, "--net", "sh", "-c", probe], capture_output=True, timeout=30)
     return "" if done.returncode == 0 else "this kernel or container allows no sandbox"
 
