@@ -29,7 +29,9 @@ from mailsigil.message.spool import Spool
 from mailsigil.outbound import OutboundParts, outbound
 from mailsigil.pki.anchors import AnchorSet, TrustStore
 from mailsigil.pki.level import Level
+from mailsigil.pki.evidence import RevocationStatus
 from mailsigil.pki.path import PathValidator
+from mailsigil.pki.revocation import Carried, RevocationVerdict
 from mailsigil.plan import Envelope, Event, Outcome, Plan
 from mailsigil.rewrite import rewritten
 from mailsigil.verdict import Reason, SmimeWord, Status, Verdict
@@ -239,9 +241,16 @@ def signed(
     return done.raw
 
 
+class _NothingRevoked:
+    """Revocation has tests of its own (tests/pki)."""
+
+    def status(self, chain: tuple[bytes, ...], *, carried: Carried, at: datetime) -> RevocationVerdict:
+        return RevocationVerdict(RevocationStatus.GOOD)
+
+
 def verification(trust: TrustStore | None = None, **more: object) -> VerificationParts:
     """What verification is handed."""
-    given = {"mime_limits": MimeLimits(), "cms_limits": CmsLimits()} | more
+    given = {"mime_limits": MimeLimits(), "cms_limits": CmsLimits(), "revocation": _NothingRevoked()} | more
     return VerificationParts(validator=PathValidator(trust or bank().trust()), **given)  # type: ignore[arg-type]
 
 

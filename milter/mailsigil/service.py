@@ -8,8 +8,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 from mailsigil.cms.parse import CmsLimits
 from mailsigil.config.settings import Settings, TrustSettings
@@ -23,9 +24,14 @@ from mailsigil.message.fields import Field
 from mailsigil.message.mime import MimeLimits
 from mailsigil.message.spool import Spool
 from mailsigil.outbound import OutboundParts, outbound
-from mailsigil.pki.anchors import AnchorSet, TrustStore, load_anchor_file
+from mailsigil.pki.anchors import AnchorSet, RevocationMode, TrustStore, load_anchor_file
+from mailsigil.pki.document_store import DocumentStore
+from mailsigil.pki.fetch import HttpFetch
 from mailsigil.pki.level import Level
+from mailsigil.pki.library import Library, LocalLists
+from mailsigil.pki.lookup import Lookup
 from mailsigil.pki.path import PathValidator
+from mailsigil.pki.revocation import RevocationChecker
 from mailsigil.plan import Envelope, Event, Outcome, Plan
 from mailsigil.signing import Keys, levels_under
 from mailsigil.verification import VerificationParts
@@ -99,7 +105,7 @@ def inbound_parts(
 ) -> InboundParts:
     """What the inbound way is handed."""
     return InboundParts(
-        verification=verification_parts(settings, trust),
+        verification=verification_parts(settings, trust, now=now),
         txt=make_txt_lookup(settings.dns.servers, settings.dns.port, settings.dns.timeout),
         now=now or utc_now,
         authserv_id=settings.inbound.authserv_id,
@@ -108,16 +114,45 @@ def inbound_parts(
     )
 
 
-def verification_parts(settings: Settings, trust: TrustStore) -> VerificationParts:
+def verification_parts(
+    settings: Settings, trust: TrustStore, *, now: Callable[[], datetime] | None = None
+) -> VerificationParts:
     """What verification is handed."""
     limits = settings.limits
     return VerificationParts(
         validator=PathValidator(trust),
+        revocation=revocation_checker(settings, now=now or utc_now),
         mime_limits=_mime_limits(settings),
         cms_limits=CmsLimits(
             signers=limits.signers, certificates=limits.certificates, rest_bytes=limits.cms_bytes
         ),
         new_spool=new_spool(settings),
+    )
+
+
+def revocation_checker(settings: Settings, *, now: Callable[[], datetime]) -> RevocationChecker:
+    """What tells whether a certificate was revoked. No thread starts before it is asked."""
+    chosen = settings.revocation
+    store = DocumentStore(Path(chosen.cache_folder), chosen.cache_bytes) if chosen.cache_folder else None
+    library = Library(store)
+    lookup = Lookup(
+        fetch=HttpFetch(
+            timeout=chosen.timeout,
+            redirects=chosen.redirects,
+            allow_private_addresses=chosen.allow_private_addresses,
+        ),
+        library=library,
+        now=now,
+        prefetch=timedelta(minutes=chosen.prefetch_minutes),
+        max_crl=chosen.max_bytes,
+    )
+    files = [Path(file) for entry in settings.trust for file in entry.crls]
+    return RevocationChecker(
+        now=now,
+        library=library,
+        local=LocalLists(files),
+        lookup=lookup if chosen.fetch else None,
+        patience=chosen.patience,
     )
 
 
@@ -144,6 +179,7 @@ def _anchor_set(entry: TrustSettings) -> AnchorSet:
         oids={oid: Level(level) for oid, level in entry.oids.items()},
         level=Level(entry.level) if entry.level else None,
         domains=frozenset(entry.domains),
+        revocation=RevocationMode(entry.revocation),
     )
 
 

@@ -68,6 +68,10 @@ class Reason(Enum):
     EXPIRED = ("expired", "A certificate had expired.")
     NOT_YET_VALID = ("not-yet-valid", "A certificate was not valid yet.")
     REVOKED = ("revoked", "A certificate was revoked.")
+    REVOCATION_UNKNOWN = (
+        "revocation-unknown",
+        "Whether a certificate was revoked could not be found out, and this host asks for it.",
+    )
     PURPOSE = ("purpose", "The certificate was not issued for signing mail.")
     CONSTRAINT = ("constraint", "An authority issued a certificate that it had no right to issue.")
     DOMAIN = ("domain", "The authority is not trusted for this sender's domain.")

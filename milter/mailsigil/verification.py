@@ -22,10 +22,12 @@ from mailsigil.message.author import Author, AuthorFault, parse_author
 from mailsigil.message.fields import Field
 from mailsigil.message.mime import MimeLimitError, MimeLimits, Part, parse_mime
 from mailsigil.message.spool import Spool
-from mailsigil.pki.anchors import AnchorSet, domains_allow
+from mailsigil.pki.anchors import AnchorSet, RevocationMode, domains_allow
+from mailsigil.pki.evidence import RevocationStatus
 from mailsigil.pki.level import Level, identity_level
 from mailsigil.pki.names import CertificateNames
 from mailsigil.pki.path import PathStatus, PathValidator, PathVerdict
+from mailsigil.pki.revocation import Carried, Revocation
 from mailsigil.shown import contradiction, elsewhere, header_fault, misleading
 from mailsigil.signature import Ended, Signature, ended, find_signature
 from mailsigil.verdict import Identity, Reason, SmimeWord, Status, Verdict
@@ -36,9 +38,10 @@ CLOCK_SKEW = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationParts:
-    """What verification is handed: the path validator, bounds, a clock, and a place for big bodies."""
+    """What verification is handed: path validator, revocation, bounds, clock, a place for big bodies."""
 
     validator: PathValidator
+    revocation: Revocation
     mime_limits: MimeLimits
     cms_limits: CmsLimits
     seconds: float = 30.0
@@ -121,7 +124,10 @@ def _steps(
         word, status, reason = _PATH_VERDICTS[path.status]
         return _refused(base, word, status, reason, path.reason)
 
-    # 6. Revocation: its place is here, in the path's verdict; nothing asks for it yet.
+    # 6. Nobody on the path was revoked, as far as the anchor's entry asks (RFC 5280 6.3, RFC 6960).
+    base = _unless_revoked(base, path, path.anchor_set.revocation, data, parts, at)
+    if base.status is not Status.TRUSTED:
+        return base
 
     if not with_identity:
         return base
@@ -131,6 +137,30 @@ def _steps(
         return _refused(base, SmimeWord.POLICY, author.status, author.reason, author.detail)
     # 10. Level and names, as far as the anchor may assert them.
     return replace(base, identity=_identity(certificate, path, names, author))
+
+
+def _unless_revoked(
+    base: Verdict,
+    path: PathVerdict,
+    mode: RevocationMode,
+    data: SignedData,
+    parts: VerificationParts,
+    at: datetime,
+) -> Verdict:
+    if mode is RevocationMode.OFF:
+        return base
+    carried = Carried(data.crls, data.ocsp_responses)
+    found = parts.revocation.status(path.chain, carried=carried, at=at)
+    if found.status is RevocationStatus.REVOKED:
+        return _refused(base, SmimeWord.FAIL, Status.INVALID, Reason.REVOKED, found.reason)
+    if found.status is RevocationStatus.GOOD:
+        return base
+    if mode is RevocationMode.PREFER:
+        return replace(base, detail=f"revocation is not known: {found.reason}")
+    # RFC 8601 2.7: a later try may help where somebody was asked, and cannot where nobody publishes.
+    later = found.status is RevocationStatus.UNKNOWN
+    word = SmimeWord.TEMPERROR if later else SmimeWord.POLICY
+    return _refused(base, word, Status.UNCHECKED, Reason.REVOCATION_UNKNOWN, found.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +331,6 @@ _PATH_VERDICTS = {
     PathStatus.UNTRUSTED: (SmimeWord.POLICY, Status.UNTRUSTED, Reason.NO_PATH),
     PathStatus.EXPIRED: (SmimeWord.FAIL, Status.INVALID, Reason.EXPIRED),
     PathStatus.NOT_YET_VALID: (SmimeWord.FAIL, Status.INVALID, Reason.NOT_YET_VALID),
-    PathStatus.REVOKED: (SmimeWord.FAIL, Status.INVALID, Reason.REVOKED),
     PathStatus.BAD_PURPOSE: (SmimeWord.FAIL, Status.INVALID, Reason.PURPOSE),
     PathStatus.WEAK: (SmimeWord.POLICY, Status.UNTRUSTED, Reason.WEAK),
     PathStatus.CONSTRAINT: (SmimeWord.FAIL, Status.INVALID, Reason.CONSTRAINT),

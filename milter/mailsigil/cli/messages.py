@@ -13,7 +13,7 @@ import click
 from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import config_errors_shown
 from mailsigil.config.loading import load_settings
-from mailsigil.config.settings import Settings
+from mailsigil.config.settings import RevocationSettings, Settings
 from mailsigil.message.reader import Message, MessageLimitError, read_message
 from mailsigil.pki.anchors import AnchorError, AnchorSet, TrustStore, load_anchor_file
 from mailsigil.service import new_spool, trust_store
@@ -63,7 +63,8 @@ def settings_and_trust(config: Path | None, trust: Iterable[Path]) -> tuple[Sett
         if config is not None or not files:
             settings = load_settings(config) if config is not None else load_settings()
         else:
-            settings = Settings()
+            # Nobody has said that addresses in the certificates of this message may be fetched from.
+            settings = Settings(revocation=RevocationSettings(fetch=False))
     try:
         return settings, _named_on_the_command_line(files) if files else trust_store(settings)
     except AnchorError as error:

@@ -23,6 +23,9 @@ SIGNING_CERTIFICATE_V2: Final = "1.2.840.113549.1.9.16.2.47"
 COUNTER_SIGNATURE: Final = "1.2.840.113549.1.9.6"
 ALGORITHM_PROTECTION: Final = "1.2.840.113549.1.9.52"
 
+# RFC 5940 2.1: other revocation infos
+RI_OCSP_RESPONSE: Final = "1.3.6.1.5.5.7.16.2"
+
 # RFC 3565 4.1: what smimeCapabilities announces
 AES128_CBC: Final = "2.16.840.1.101.3.4.1.2"
 AES256_CBC: Final = "2.16.840.1.101.3.4.1.42"

@@ -98,6 +98,8 @@ class SignedData:
     certificates: tuple[bytes, ...]
     """Certificates in the sender's order; attribute certificates and other kinds are left out."""
     crls: tuple[bytes, ...]
+    ocsp_responses: tuple[bytes, ...]
+    """OCSP responses among the other revocation infos (RFC 5940 2.1)."""
     signers: tuple[SignerInfo, ...]
 
     def content_chunks(self) -> Iterator[bytes]:
@@ -170,10 +172,14 @@ def _read_signed_data(cursor: Cursor, source: Source, limits: CmsLimits) -> Sign
     content_type, content = _read_content(cursor, source, limits)
     certificates: tuple[bytes, ...] = ()
     crls: tuple[bytes, ...] = ()
+    responses: tuple[bytes, ...] = ()
     if cursor.tag() == der.context(0):
-        certificates = _read_choices(cursor, 0, limits.certificates, "cms-certificates")
+        choices = _read_choices(cursor, 0, limits.certificates, "cms-certificates")
+        certificates = _of_tag(der.SEQUENCE, choices)
     if cursor.tag() == der.context(1):
-        crls = _read_choices(cursor, 1, limits.crls, "cms-crls")
+        choices = _read_choices(cursor, 1, limits.crls, "cms-crls")
+        crls = _of_tag(der.SEQUENCE, choices)
+        responses = tuple(filter(None, map(_ocsp_response, _of_tag(der.context(1), choices))))
     signers: list[SignerInfo] = []
     with cursor.inside(der.SET):
         while cursor.tag() is not None:
@@ -186,23 +192,34 @@ def _read_signed_data(cursor: Cursor, source: Source, limits: CmsLimits) -> Sign
         content=content,
         certificates=certificates,
         crls=crls,
+        ocsp_responses=responses,
         signers=tuple(signers),
     )
 
 
-def _read_choices(cursor: Cursor, number: int, limit: int, name: str) -> tuple[bytes, ...]:
-    """CertificateSet or RevocationInfoChoices (RFC 5652 10.2): of the choices only the plain SEQUENCE."""
-    found: list[bytes] = []
-    count = 0
+def _read_choices(cursor: Cursor, number: int, limit: int, name: str) -> list[tuple[int, bytes]]:
+    """CertificateSet or RevocationInfoChoices (RFC 5652 10.2): tag and octets of each choice."""
+    found: list[tuple[int, bytes]] = []
     with cursor.inside(der.context(number)):
         while (tag := cursor.tag()) is not None:
-            count += 1
-            if count > limit:
+            if len(found) == limit:
                 raise CmsLimitError(name)
-            element = cursor.raw()
-            if tag == der.SEQUENCE:
-                found.append(element)
-    return tuple(found)
+            found.append((tag, cursor.raw()))
+    return found
+
+
+def _of_tag(wanted: int, choices: list[tuple[int, bytes]]) -> tuple[bytes, ...]:
+    return tuple(element for tag, element in choices if tag == wanted)
+
+
+def _ocsp_response(other: bytes) -> bytes:
+    """The response in an OtherRevocationInfoFormat, b"" when it is of another kind or cannot be read."""
+    cursor = Cursor.over(other)
+    try:
+        with cursor.inside(der.context(1)):
+            return cursor.raw(der.SEQUENCE) if read_oid(cursor) == oids.RI_OCSP_RESPONSE else b""
+    except CmsError:
+        return b""
 
 
 def _read_content(cursor: Cursor, source: Source, limits: CmsLimits) -> tuple[str, Segments | None]:

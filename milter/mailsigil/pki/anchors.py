@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -19,6 +20,17 @@ MAX_ANCHOR_FILE: Final = 16 * 1024 * 1024
 
 ASSERTIONS: Final = frozenset({"br", "mailsigil"})
 """The families of policies that an anchor may be allowed to assert."""
+
+
+class RevocationMode(Enum):
+    """What a certificate is worth of which it is not known whether it was revoked."""
+
+    OFF = "off"
+    """Nobody asks, and a revocation that is known does not count either."""
+    PREFER = "prefer"
+    """It counts, and the log says so."""
+    REQUIRE = "require"
+    """It gives no identity."""
 
 
 class AnchorError(Exception):
@@ -45,6 +57,7 @@ class AnchorSet:
     level: Level | None = None
     domains: frozenset[str] = frozenset()
     """Mail domains these anchors may vouch for; empty for all. ``*.bank.example`` means those below it."""
+    revocation: RevocationMode = RevocationMode.PREFER
     hold_to_br: bool = True
     """Where ``"br"`` is asserted: refuse certificates that break the S/MIME Baseline Requirements."""
 

@@ -128,6 +128,11 @@ def _signature_weakness(certificate: x509.Certificate) -> str:
         algorithm = certificate.signature_hash_algorithm
     except UnsupportedAlgorithm:
         return "it was signed with an algorithm that is not known here"
-    if algorithm is None or algorithm.name in _HASHES:  # None: EdDSA hashes by itself
+    if algorithm is None or not weak_hash(algorithm.name):  # None: EdDSA hashes by itself
         return ""
     return f"it was signed with {algorithm.name}"
+
+
+def weak_hash(name: str) -> bool:
+    """Tell whether no signature with this hash algorithm is accepted."""
+    return name not in _HASHES

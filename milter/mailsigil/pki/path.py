@@ -37,7 +37,6 @@ class PathStatus(Enum):
     """No path leads to an anchor, or a signature on it does not hold."""
     EXPIRED = "expired"
     NOT_YET_VALID = "not-yet-valid"
-    REVOKED = "revoked"
     BAD_PURPOSE = "bad-purpose"
     """A certificate of the path is not meant for this."""
     WEAK = "weak"
@@ -193,8 +192,8 @@ def _judge(chain: Chain, at: datetime) -> PathVerdict:
     )
     if misuse:
         return PathVerdict(status=PathStatus.BAD_PURPOSE, reason=misuse)
-    # 6. Nobody was revoked: belongs here, between purpose and trust.
-    # 7. Trusted.
+    # 6. Trusted. Revocation is a question of its own (pki/revocation.py), asked for this chain only: so a
+    #    verdict can be kept until expiry, and what is known of revocation until the next update.
     return PathVerdict(
         status=PathStatus.TRUSTED,
         anchor_set=anchors,
