@@ -48,7 +48,7 @@ def test_example_file_with_every_setting_gives_the_defaults(tmp_path: Path) -> N
     repeated = {"trust": (), "directory": (), "source": ()}
     assert loaded.model_copy(update=repeated) == Settings()
     for name, section in tomllib.loads(active).items():
-        keys = section[0] if name in repeated else section
+        keys = set().union(*section) if name in repeated else section
         assert set(keys) == set(
             type(getattr(loaded, name)[0] if name in repeated else getattr(loaded, name)).model_fields
         )
