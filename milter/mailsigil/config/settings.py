@@ -183,11 +183,6 @@ class RevocationSettings(Section):
         description="Fetch lists and ask responders. Without it, only what mail carries counts, and the"
         ' "crls" of [[trust]].',
     )
-    fetch: bool = Field(
-        default=True,
-        description="Fetch lists and ask responders. Without it, only what mail carries counts, and the"
-        ' "crls" of [[trust]].',
-    )
     cache_folder: OptionalPath = Field(
         default="/var/cache/mailsigil",
         description="Folder for what was fetched, so that a restart finds it. Empty: memory alone.",
