@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.house import House, house
+from integration.house import House, open_house
 from integration.mailroom import Mailroom
 
 SOURCES = Path(__file__).resolve().parent.parent.parent / "milter"
@@ -27,13 +27,13 @@ def _services_run_these_sources() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def bank() -> Iterator[House]:
+def house() -> Iterator[House]:
     """The site that the modules of the group "house" share."""
-    with house() as running:
+    with open_house() as running:
         yield running
 
 
 @pytest.fixture
-def mailroom(bank: House) -> Mailroom:
+def mailroom(house: House) -> Mailroom:
     """Sends and receives at that site."""
-    return bank.mailroom
+    return house.mailroom

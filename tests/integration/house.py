@@ -68,7 +68,7 @@ misordered_dkim = "refuse"
 [[client]]
 networks = ["127.0.0.1/32"]
 may_send_as = ["{SERVICE}"]
-"""
+""" + "".join(f'\n[[person]]\naddress = "{employee.address}"\n' for employee in EMPLOYEES[1:])
 
 
 def _employee(address: str) -> Employee:
@@ -91,7 +91,7 @@ class House:
 
 
 @contextmanager
-def house() -> Iterator[House]:
+def open_house() -> Iterator[House]:
     """Starts everything, and ends it."""
     with site(employees=PEOPLE, logins=(NOKEY, STRANGER), policy=POLICY) as running:
         port = free_port()

@@ -203,10 +203,10 @@ def test_fresh_mail_has_its_signing_time(mailroom: Mailroom) -> None:
     assert abs(utc_now() - time) < timedelta(minutes=2)
 
 
-def test_several_mails_in_one_session_are_judged_one_by_one(bank: House, mailroom: Mailroom) -> None:
+def test_several_mails_in_one_session_are_judged_one_by_one(house: House, mailroom: Mailroom) -> None:
     """Nothing of the mail before may count for the next: not its author, not its body."""
     recipients = [new_recipient() for _ in range(3)]
-    with smtplib.SMTP("127.0.0.1", bank.site.submission_port, timeout=60) as client:
+    with smtplib.SMTP("127.0.0.1", house.site.submission_port, timeout=60) as client:
         client.login(ALICE, PASSWORD)
         client.sendmail(ALICE, recipients[0], mail(ALICE))
         with pytest.raises(smtplib.SMTPDataError):
@@ -220,16 +220,16 @@ def test_several_mails_in_one_session_are_judged_one_by_one(bank: House, mailroo
 # --- DKIM before S/MIME --------------------------------------------------------------------------------
 
 
-def _through_the_wrong_order(bank: House, author: str) -> bytes:
+def _through_the_wrong_order(house: House, author: str) -> bytes:
     recipient = new_recipient()
-    with smtplib.SMTP("127.0.0.1", bank.wrong_order_port, timeout=60) as client:
+    with smtplib.SMTP("127.0.0.1", house.wrong_order_port, timeout=60) as client:
         client.login(author, PASSWORD)
         client.sendmail(author, recipient, mail(author))
-    return bank.mailroom.arrival(recipient).content
+    return house.mailroom.arrival(recipient).content
 
 
-def test_a_misordered_chain_is_stripped_with_a_warning(bank: House, mailroom: Mailroom) -> None:
-    content = _through_the_wrong_order(bank, ALICE)
+def test_a_misordered_chain_is_stripped_with_a_warning(house: House, mailroom: Mailroom) -> None:
+    content = _through_the_wrong_order(house, ALICE)
     assert is_signed(content)
     assert values(content, "DKIM-Signature") == []
     mailroom.wait_for(
@@ -237,14 +237,14 @@ def test_a_misordered_chain_is_stripped_with_a_warning(bank: House, mailroom: Ma
     )
 
 
-def test_a_misordered_chain_passes_unsigned_by_policy(bank: House, mailroom: Mailroom) -> None:
-    content = _through_the_wrong_order(bank, PASS_CHAIN)
+def test_a_misordered_chain_passes_unsigned_by_policy(house: House, mailroom: Mailroom) -> None:
+    content = _through_the_wrong_order(house, PASS_CHAIN)
     assert not is_signed(content)
     assert mailroom.dkim_holds(content)
 
 
-def test_a_misordered_chain_is_refused_by_policy(bank: House) -> None:
+def test_a_misordered_chain_is_refused_by_policy(house: House) -> None:
     with pytest.raises(smtplib.SMTPDataError) as refusal:
-        _through_the_wrong_order(bank, REFUSE_CHAIN)
+        _through_the_wrong_order(house, REFUSE_CHAIN)
     assert refusal.value.smtp_code == 550
     assert refusal.value.smtp_error == b"5.7.5 Message was DKIM-signed before it was S/MIME-signed"
