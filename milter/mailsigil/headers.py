@@ -14,6 +14,7 @@ from datetime import UTC
 
 import idna
 
+from mailsigil.dkim.arc import ArcResult
 from mailsigil.dkim.verdict import DkimResult, DkimWord, aligned, best
 from mailsigil.header_syntax import fold, is_plain, is_token, parameter, quoted, unstructured
 from mailsigil.message.fields import Field
@@ -57,12 +58,18 @@ def strip_forged(fields: Sequence[Field], authserv_id: str) -> tuple[DeleteField
 
 
 def identity_fields(
-    verdict: Verdict, dkim: Sequence[DkimResult], authserv_id: str, *, author_domain: str = ""
+    verdict: Verdict,
+    dkim: Sequence[DkimResult],
+    authserv_id: str,
+    *,
+    author_domain: str = "",
+    arc: ArcResult | None = None,
 ) -> tuple[Field, Field, Field]:
     """Write ``Authentication-Results``, ``Verified-Identity`` and ``Verified-Identity-Text``.
 
     ``author_domain`` is the domain of the one author, lower-case A-labels, empty where there is none:
-    ``dkim=`` in ``Verified-Identity`` speaks of that domain only. An identity is shown only beside
+    ``dkim=`` in ``Verified-Identity`` speaks of that domain only. ``arc`` is told of when the message has a
+    chain. An identity is shown only beside
     ``SmimeWord.PASS`` and ``Status.TRUSTED``, whatever else a verdict holds.
     """
     identity = verdict.identity
@@ -75,7 +82,7 @@ def identity_fields(
         parts, text = _somebody(verdict, identity), _text(identity)
     parts.append([f"dkim={_author_word(dkim, author_domain).value}"])
     return (
-        fold(RESULTS, _results(verdict, identity, dkim, authserv_id)),
+        fold(RESULTS, _results(verdict, identity, dkim, arc, authserv_id)),
         fold(IDENTITY, _listed(parts)),
         fold(TEXT, unstructured(TEXT, text)),
     )
@@ -144,12 +151,19 @@ def _author_word(dkim: Sequence[DkimResult], author_domain: str) -> DkimWord:
 
 
 def _results(
-    verdict: Verdict, identity: Identity | None, dkim: Sequence[DkimResult], authserv_id: str
+    verdict: Verdict,
+    identity: Identity | None,
+    dkim: Sequence[DkimResult],
+    arc: ArcResult | None,
+    authserv_id: str,
 ) -> list[str]:
     """RFC 8601 2.2: the server's name, then one result after another, with semicolons before them."""
     parts = [[authserv_id if is_token(authserv_id) else quoted(clean_name(authserv_id))]]
     parts.append(_smime(verdict, identity))
     parts += [_dkim(result) for result in dkim[:MAX_RESULTS]] or [["dkim=none"]]
+    if arc is not None and arc.word is not DkimWord.NONE:
+        reason = [f"reason={quoted(arc.reason)}"] if arc.reason else []
+        parts.append([f"arc={arc.word.value}", *reason])  # RFC 8617 10.2
     return _listed(parts)
 
 

@@ -6,12 +6,15 @@ not. Nothing returns early: a path that skipped the removal would let forged fie
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from mailsigil.dkim.resolver import TxtLookup
-from mailsigil.dkim.verdict import DkimResult, verify_dkim
+from mailsigil.dkim.arc import ArcResult, verify_arc
+from mailsigil.dkim.resolver import TxtLookup, within
+from mailsigil.dkim.upstream import upstream_results
+from mailsigil.dkim.verdict import DkimResult, DkimWord, aligned, verify_dkim
 from mailsigil.headers import identity_fields, strip_forged
 from mailsigil.message.author import Author, parse_author
 from mailsigil.message.fields import Field
@@ -32,6 +35,13 @@ class InboundParts:
     authserv_id: str
     dkim_max_bytes: int
     dkim_max_signatures: int
+    arc_max_sets: int = 10
+    trusted_authserv_ids: frozenset[str] = frozenset()
+    """Servers in front of us whose DKIM results are taken over, in lower case."""
+    dns_seconds: float = 15.0
+    """For all look-ups of one message."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds that run on."""
 
 
 def inbound(fields: Sequence[Field], body: Spool, parts: InboundParts, *, damage: str = "") -> Plan:
@@ -44,23 +54,53 @@ def inbound(fields: Sequence[Field], body: Spool, parts: InboundParts, *, damage
     # 2. Who signed it?
     verdict = verify(fields, body, parts.verification, at=parts.now(), damage=damage)
     # 3. Which domains vouch for it?
-    dkim = verify_dkim(
-        fields,
-        body,
-        txt=parts.txt,
-        max_bytes=parts.dkim_max_bytes,
-        max_signatures=parts.dkim_max_signatures,
-    )
+    dkim, arc = domain_results(fields, body, parts)
     # 4. Say so.
     author = parse_author(fields)
     domain = author.address.domain if isinstance(author, Author) else ""
-    written = identity_fields(verdict, dkim, parts.authserv_id, author_domain=domain)
+    written = identity_fields(verdict, dkim, parts.authserv_id, author_domain=domain, arc=arc)
     return Plan(
         event=_event(verdict),
         edits=(*forged, *(InsertField(field) for field in written)),
         reason=f"{verdict.reason.token} {verdict.detail}".strip(),
-        details=_details(verdict, dkim),
+        details=_details(verdict, dkim, arc, domain),
     )
+
+
+def domain_results(
+    fields: Sequence[Field], body: Spool, parts: InboundParts, *, at: datetime | None = None
+) -> tuple[tuple[DkimResult, ...], ArcResult]:
+    """DKIM results and the ARC chain; DKIM as a trusted server in front of us told it, when it did.
+
+    ``at`` is the time of receipt, the present when not given.
+    """
+    txt = within(parts.txt, parts.dns_seconds, parts.clock)
+    dkim = None
+    if parts.trusted_authserv_ids:
+        dkim = upstream_results(fields, parts.trusted_authserv_ids, most=parts.dkim_max_signatures)
+    if dkim is None:
+        dkim = verify_dkim(
+            fields,
+            body,
+            txt=txt,
+            max_bytes=parts.dkim_max_bytes,
+            max_signatures=parts.dkim_max_signatures,
+            at=at,
+        )
+    arc = verify_arc(
+        fields, body, txt=txt, max_bytes=parts.dkim_max_bytes, max_sets=parts.arc_max_sets, at=at
+    )
+    return dkim, arc
+
+
+def alignment(verdict: Verdict, dkim: Sequence[DkimResult], author_domain: str) -> tuple[str, ...]:
+    """What vouches for the author's own domain: ``smime``, the certificate's address; ``dkim``; or both."""
+    certified = {address.rpartition("@")[2].lower() for address in verdict.signers}
+    found = {
+        "smime": author_domain in certified,
+        "dkim": any(each.word is DkimWord.PASS and aligned(each.domain, author_domain) for each in dkim),
+    }
+    return tuple(name for name, agrees in found.items() if agrees and author_domain)
 
 
 def _event(verdict: Verdict) -> Event:
@@ -69,11 +109,16 @@ def _event(verdict: Verdict) -> Event:
     return Event.PASSED if verdict.word is SmimeWord.NONE else Event.FAILED
 
 
-def _details(verdict: Verdict, dkim: Sequence[DkimResult]) -> tuple[tuple[str, str], ...]:
+def _details(
+    verdict: Verdict, dkim: Sequence[DkimResult], arc: ArcResult, author_domain: str
+) -> tuple[tuple[str, str], ...]:
     details = [("smime", verdict.word.value), ("status", verdict.status.value)]
     if verdict.identity is not None:
         details += [("level", verdict.identity.level.name), ("address", verdict.identity.address)]
     if verdict.serial:
         details.append(("serial", verdict.serial))
     details += [("dkim", f"{result.word.value}:{result.domain}") for result in dkim]
+    if arc.word is not DkimWord.NONE:
+        details.append(("arc", f"{arc.word.value}:{arc.domain}"))
+    details.append(("aligned", ",".join(alignment(verdict, dkim, author_domain)) or "none"))
     return tuple(details)

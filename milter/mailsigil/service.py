@@ -111,6 +111,11 @@ def inbound_parts(
         authserv_id=settings.inbound.authserv_id,
         dkim_max_bytes=settings.dkim.max_bytes,
         dkim_max_signatures=settings.dkim.max_signatures,
+        arc_max_sets=settings.dkim.max_arc_sets,
+        trusted_authserv_ids=frozenset(
+            name.lower().rstrip(".") for name in settings.inbound.trusted_authserv_ids
+        ),
+        dns_seconds=settings.dkim.seconds,
     )
 
 
@@ -126,6 +131,8 @@ def verification_parts(
         cms_limits=CmsLimits(
             signers=limits.signers, certificates=limits.certificates, rest_bytes=limits.cms_bytes
         ),
+        seconds=limits.seconds,
+        content_bytes=limits.content_bytes,
         new_spool=new_spool(settings),
     )
 

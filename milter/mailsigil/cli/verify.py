@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -11,11 +12,13 @@ from typing import BinaryIO
 import click
 
 from mailsigil.cli.messages import message_argument, read, settings_and_trust, verification_options
-from mailsigil.dkim.resolver import make_txt_lookup
-from mailsigil.dkim.verdict import DkimResult, verify_dkim
+from mailsigil.dkim.arc import ArcResult
+from mailsigil.dkim.verdict import DkimResult, DkimWord
+from mailsigil.inbound import alignment, domain_results
+from mailsigil.message.author import Author, parse_author
 from mailsigil.pki.level import identity_text
 from mailsigil.pki.names import CertificateNames
-from mailsigil.service import utc_now, verification_parts
+from mailsigil.service import inbound_parts, utc_now
 from mailsigil.verdict import Identity, SmimeWord, Verdict
 from mailsigil.verification import verify
 
@@ -44,27 +47,33 @@ def command(
     settings, store = settings_and_trust(config, trust)
     message = read(file, settings)
     time = at or utc_now()
+    parts = inbound_parts(settings, store)
     verdict = verify(
         message.fields,
         message.body,
-        verification_parts(settings, store),
+        parts.verification,
         at=time,
         with_identity=not no_identity,
         damage=message.damage,
     )
-    dkim = verify_dkim(
-        message.fields,
-        message.body,
-        txt=make_txt_lookup(settings.dns.servers, settings.dns.port, settings.dns.timeout),
-        max_bytes=settings.dkim.max_bytes,
-        max_signatures=settings.dkim.max_signatures,
-        at=time,
-    )
-    click.echo(_as_json(verdict, dkim) if as_json else _as_text(verdict, dkim))
+    dkim, arc = domain_results(message.fields, message.body, parts, at=time)
+    author = parse_author(message.fields)
+    domain = author.address.domain if isinstance(author, Author) else ""
+    domains = Domains(dkim, arc, alignment(verdict, dkim, domain))
+    click.echo(_as_json(verdict, domains) if as_json else _as_text(verdict, domains))
     raise SystemExit(0 if verdict.word is SmimeWord.PASS else 1)
 
 
-def _as_json(verdict: Verdict, dkim: Sequence[DkimResult]) -> str:
+@dataclass(frozen=True, slots=True)
+class Domains:
+    """Which domains vouch for the message, and what agrees with the author's own domain."""
+
+    dkim: Sequence[DkimResult]
+    arc: ArcResult
+    aligned: Sequence[str]
+
+
+def _as_json(verdict: Verdict, domains: Domains) -> str:
     identity = verdict.identity
     found = {
         "result": verdict.word.value,
@@ -90,13 +99,20 @@ def _as_json(verdict: Verdict, dkim: Sequence[DkimResult]) -> str:
                 "selector": result.selector,
                 "reason": result.reason,
             }
-            for result in dkim
+            for result in domains.dkim
         ],
+        "arc": {
+            "result": domains.arc.word.value,
+            "domain": domains.arc.domain,
+            "sets": domains.arc.sets,
+            "reason": domains.arc.reason,
+        },
+        "aligned": list(domains.aligned),
     }
     return json.dumps(found, indent=2, ensure_ascii=False)
 
 
-def _as_text(verdict: Verdict, dkim: Sequence[DkimResult]) -> str:
+def _as_text(verdict: Verdict, domains: Domains) -> str:
     lines = [f"{verdict.word.value}: {_sentence(verdict)}"]
     if verdict.detail:
         lines.append(f"  {verdict.detail}")
@@ -104,7 +120,11 @@ def _as_text(verdict: Verdict, dkim: Sequence[DkimResult]) -> str:
         lines.append(f"signed by: {', '.join(verdict.signers)}")
     if verdict.signed:
         lines.append(f"signed at: {verdict.signed:%Y-%m-%d %H:%M:%S} UTC, as the signer says")
-    lines += [f"dkim: {result.word.value} {result.domain} {result.reason}".rstrip() for result in dkim]
+    lines += [
+        f"dkim: {result.word.value} {result.domain} {result.reason}".rstrip() for result in domains.dkim
+    ]
+    if domains.arc.word is not DkimWord.NONE:
+        lines.append(f"arc: {domains.arc.word.value} {domains.arc.domain} {domains.arc.reason}".rstrip())
     return "\n".join(lines)
 
 

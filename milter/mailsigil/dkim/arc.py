@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from mailsigil.dkim.key import check_signature
 from mailsigil.dkim.resolver import TxtLookup
@@ -69,16 +69,18 @@ def verify_arc(
     txt: TxtLookup,
     max_bytes: int,
     max_sets: int = MAX_SETS,
-    at: datetime,
+    at: datetime | None = None,
 ) -> ArcResult:
     """Verify the whole chain of a message, each seal and the newest signature.
 
     A chain of more than ``max_sets`` sets, or a body of more than ``max_bytes`` octets, is not checked.
+    ``at`` is the time of receipt, the present when not given.
     Raises nothing but what reading the spool may raise.
     """
     found = [field for field in fields if field.key in _NAMES]
     if not found:
         return ArcResult(DkimWord.NONE)
+    at = at or datetime.now(UTC)
     domain, count = "", 0
     try:
         sets = _sets(found)

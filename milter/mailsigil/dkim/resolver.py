@@ -63,6 +63,21 @@ def _no_servers(name: bytes) -> bytes | None:
     raise DnsTrouble("no DNS servers are configured")
 
 
+def within(txt: TxtLookup, seconds: float, clock: Callable[[], float]) -> TxtLookup:
+    """Bound the time that all lookups of one message take together.
+
+    The last one may take its own time beyond that; every further one is :class:`DnsTrouble`.
+    """
+    end = clock() + seconds
+
+    def bounded(name: bytes) -> bytes | None:
+        if clock() > end:
+            raise DnsTrouble("the time for the lookups of this message is over")
+        return txt(name)
+
+    return bounded
+
+
 class _CachedLookup:
     def __init__(self, resolver: dns.resolver.Resolver, clock: Callable[[], float]) -> None:
         self._resolver = resolver
