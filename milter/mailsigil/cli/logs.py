@@ -20,6 +20,10 @@ def start_logging(settings: LogSettings) -> None:
         handler.setFormatter(
             logging.Formatter("%(asctime)s %(name)s[%(process)d]: %(levelname)s %(message)s")
         )
+    # What no format above shows need not be looked up for every line.
+    logging._srcfile = None
+    logging.logThreads = False
+    logging.logMultiprocessing = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

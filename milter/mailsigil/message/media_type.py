@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 from urllib.parse import unquote_to_bytes
 
 from mailsigil.message.charsets import decode_charset
@@ -12,6 +14,8 @@ from mailsigil.message.charsets import decode_charset
 MAX_VALUE = 32768
 """A longer field value is not looked at."""
 MAX_PARAMETERS = 200
+_REMEMBERED_VALUE = 512
+"""Octets; the same short values come with almost every mail, and longer ones are not worth the memory."""
 
 _TOKEN = r"[^\x00-\x20()<>@,;:\\\"/\[\]?=\x7f-\U0010ffff]+"  # RFC 2045 5.1  # noqa: S105
 _TYPE = re.compile(rf"\s*({_TOKEN})\s*/\s*({_TOKEN})\s*")
@@ -55,6 +59,10 @@ def parse_media_type(value: bytes | None) -> MediaType:
         return MediaType()
     if len(value) > MAX_VALUE:
         return MediaType(fault="value too long")
+    return _parse_remembered(value) if len(value) <= _REMEMBERED_VALUE else _parse(value)
+
+
+def _parse(value: bytes) -> MediaType:
     text = value.replace(b"\r\n", b"").decode("utf-8", "surrogateescape")
     faults: list[str] = []
     if _CONTROL.search(text):
@@ -66,7 +74,11 @@ def parse_media_type(value: bytes | None) -> MediaType:
         # RFC 2045 5.2: what cannot be read counts as text/plain.
         return MediaType(fault="no type and subtype")
     params = _parameters(text, match.end(), faults)
-    return MediaType(match[1].lower(), match[2].lower(), params, "; ".join(faults[:5]))
+    frozen = MappingProxyType(dict(params))
+    return MediaType(match[1].lower(), match[2].lower(), frozen, "; ".join(faults[:5]))
+
+
+_parse_remembered = lru_cache(maxsize=1024)(_parse)
 
 
 def _without_comments(text: str, faults: list[str]) -> str:

@@ -14,6 +14,7 @@ SMIME_SIGNATURE_TYPES = frozenset({"application/pkcs7-signature", "application/x
 _PGP_TYPES = frozenset({"application/pgp", "application/x-pgp", "application/pgp-encrypted"})
 _SMIME_SUFFIXES = (".p7m", ".p7s", ".p7c", ".p7z")
 _INLINE_PGP = (b"-----BEGIN PGP MESSAGE", b"-----BEGIN PGP SIGNED MESSAGE")
+_PGP_MARK = b"-----BEGIN PGP "
 _INLINE_WINDOW = 4096
 """Inline PGP starts at the top of a text; octets that are looked at."""
 
@@ -39,7 +40,7 @@ def protection_of(fields: Sequence[Field], body: Spool) -> Protection:
         if found is not Protection.NONE:
             return found
     start = body.read(0, min(_INLINE_WINDOW, len(body)))
-    if any(line.startswith(_INLINE_PGP) for line in start.split(b"\r\n")):
+    if _PGP_MARK in start and any(line.startswith(_INLINE_PGP) for line in start.split(b"\r\n")):
         return Protection.PGP
     return Protection.NONE
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 
 from mailsigil.plan import Event, Plan
@@ -10,6 +11,8 @@ from mailsigil.plan import Event, Plan
 log = logging.getLogger("mailsigil.milter")
 
 _MAX_VALUE = 300
+_PLAIN = re.compile(r"[!#-<>-\[\]-~]{1,300}")
+"""A value that needs no quotes: printable ASCII without space, quote, equals sign and backslash."""
 _LEVELS = {Event.REFUSED: logging.WARNING, Event.DEFERRED: logging.WARNING, Event.FAILED: logging.ERROR}
 
 
@@ -52,6 +55,6 @@ def clean(text: str) -> str:
 
 def _quoted(text: str) -> str:
     """A value in logfmt: bare when it is one plain word, else in double quotes."""
-    if text and text.isascii() and text.isprintable() and not set(text) & set(' "=\\'):
-        return clean(text)
+    if _PLAIN.fullmatch(text):
+        return text
     return '"' + clean(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
