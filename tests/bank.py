@@ -28,8 +28,8 @@ from mailsigil.message.mime import MimeLimits
 from mailsigil.message.spool import Spool
 from mailsigil.outbound import OutboundParts, outbound
 from mailsigil.pki.anchors import AnchorSet, TrustStore
-from mailsigil.pki.level import Level
 from mailsigil.pki.evidence import RevocationStatus
+from mailsigil.pki.level import Level
 from mailsigil.pki.path import PathValidator
 from mailsigil.pki.revocation import Carried, RevocationVerdict
 from mailsigil.plan import Envelope, Event, Outcome, Plan
