@@ -36,8 +36,9 @@ class Chain:
 
     def send(self, session: smtplib.SMTP, message: bytes) -> bytes:
         """One mail in, and what came out."""
+        before = len(self.sink.deliveries)
         session.sendmail("alice@bank.example", ["bob@shop.example"], message)
-        return self.sink.wait_for(len(self.sink.deliveries) + 1)[-1].content
+        return self.sink.wait_for(before + 1)[-1].content
 
     def session(self) -> smtplib.SMTP:
         return smtplib.SMTP("127.0.0.1", self.port, local_hostname="me.example", timeout=30)
