@@ -108,6 +108,7 @@ class Lookup:
                 waiting.append((link, flight))
         for link, flight in waiting:
             if not flight.wait(max(deadline - time.monotonic(), 0)):
+                self._breaker.slow(link.key)
                 for source in self.sources(link):
                     self._breaker.slow(source.request.origin)
 
