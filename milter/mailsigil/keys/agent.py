@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
-from mailsigil.keys.errors import KeyAgentRefused, Refusal
+from mailsigil.keys.errors import KeyAgentRefused, Refusal, SourceError
 from mailsigil.keys.protocol import (
     Credential,
     Operation,
@@ -33,13 +33,13 @@ class KeyAgent:
         self._now = now
 
     def find(self, address: str) -> tuple[Credential, ...]:
-        """Gives the credentials that are valid now for an address (key form), source by source."""
+        """Gives the credentials that are valid now for an address (key form), source by source.
+
+        Raises KeyAgentRefused when no source has any, and one of them could not tell.
+        """
         now = self._now()
         return tuple(
-            key.credential
-            for source in self._sources
-            for key in source.find(address.lower())
-            if key.valid_from <= now <= key.valid_until
+            key.credential for key in self._find(address.lower()) if key.valid_from <= now <= key.valid_until
         )
 
     def sign(self, *, key_id: str, address: str, scheme: str, data: bytes, peer_uid: int) -> bytes:
@@ -73,12 +73,12 @@ class KeyAgent:
     def refresh(self) -> None:
         """Lets each source take in what has changed."""
         for source in self._sources:
-            source.refresh()
+            self._let(source.refresh)
 
     def reload(self) -> None:
         """Lets each source read everything anew."""
         for source in self._sources:
-            source.reload()
+            self._let(source.reload)
 
     def _answer(self, request: Request, peer_uid: int) -> bytes:
         match request.operation:
@@ -99,11 +99,12 @@ class KeyAgent:
 
     def _sign(self, key_id: str, address: str, scheme: str, data: bytes) -> bytes:
         # 1. The key is one of ours.
-        key = self._get(key_id)
+        key = self._get(key_id, address)
         if key is None:
             raise KeyAgentRefused(Refusal.UNKNOWN_KEY, "the key agent holds no such key")
-        # 2. Its certificate names the address.
-        if address not in key.addresses:
+        # 2. Its certificate names the address, or its domain where the source's settings allow that.
+        domain = key.credential.domain
+        if address not in key.addresses and not (domain and address.rpartition("@")[2] == domain):
             raise KeyAgentRefused(Refusal.ADDRESS, "the key's certificate does not name the address")
         # 3. The certificate is valid at this moment.
         if not key.valid_from <= self._now() <= key.valid_until:
@@ -114,14 +115,43 @@ class KeyAgent:
         # 5. There is something to sign.
         if not data:
             raise KeyAgentRefused(Refusal.MALFORMED, "there is nothing to sign")
-        return key.sign(scheme, data)
+        try:
+            return key.sign(scheme, data)
+        except SourceError as error:
+            log.warning("%s", error)
+            raise _source_refusal(error) from error
 
-    def _get(self, key_id: str) -> SigningKey | None:
+    def _find(self, address: str) -> list[SigningKey]:
+        keys: list[SigningKey] = []
+        trouble: SourceError | None = None
+        for source in self._sources:
+            try:
+                keys.extend(source.find(address))
+            except SourceError as error:
+                trouble = error
+        if trouble is not None and not keys:
+            raise _source_refusal(trouble) from trouble
+        return keys
+
+    def _get(self, key_id: str, address: str) -> SigningKey | None:
         for source in self._sources:
             key = source.get(key_id)
             if key is not None:
                 return key
-        return None
+        # Another process of the agent may have found it; in this one the source is asked now.
+        return next((key for key in self._find(address) if key.credential.key_id == key_id), None)
+
+    def _let(self, action: Callable[[], None]) -> None:
+        """What one source cannot do keeps no other from doing it."""
+        try:
+            action()
+        except SourceError as error:
+            log.warning("%s", error)
+
+
+def _source_refusal(error: SourceError) -> KeyAgentRefused:
+    # The mend is for the agent's own log: a mail server's log need not know how its keys are kept.
+    return KeyAgentRefused(Refusal.SOURCE, f'source "{error.source}": {error.sentence}')
 
 
 def _shown(text: str) -> str:

@@ -34,6 +34,8 @@ class Refusal(Enum):
     """The key cannot sign this way."""
     PEER = "peer"
     """The caller's user is not allowed to ask."""
+    SOURCE = "source"
+    """The source of the address's keys gives none now: it is away, refuses, or answers wrongly."""
     FAILED = "failed"
     """The agent or the place of the key failed; its log tells more."""
 

@@ -135,6 +135,10 @@ class KeyFolder:
         """Gives the key of a name."""
         return self._snapshot.by_id.get(key_id)
 
+    def newest_first(self) -> tuple[tuple[SoftKey, ...], ...]:
+        """Gives the keys of each address, the newest certificate first."""
+        return tuple(self._snapshot.by_address.values())
+
     def count(self) -> int:
         """Tells how many keys there are, the expired ones included."""
         return len(self._snapshot.by_id)

@@ -37,6 +37,10 @@ class Credential:
     """DER, from the issuer of the certificate upwards, without the root."""
     schemes: tuple[str, ...]
     """Names of :class:`mailsigil.cms.algorithms.Scheme`, the preferred one first."""
+    source: str = ""
+    """Name of the [[source]] that the key comes from; empty for the folder of [keyd]."""
+    domain: str = ""
+    """Mail domain whose every sender the certificate may sign for; empty: the addresses that it names."""
 
 
 class Operation(Enum):
@@ -125,6 +129,8 @@ def encode_found(credentials: tuple[Credential, ...]) -> bytes:
             "certificate": _to_text(credential.certificate),
             "intermediates": [_to_text(der) for der in credential.intermediates[:MAX_INTERMEDIATES]],
             "schemes": list(credential.schemes),
+            "source": credential.source,
+            "domain": credential.domain,
         }
         room -= len(_dump(item)) + 1
         if room < 0:
@@ -185,6 +191,8 @@ def _credential(item: object) -> Credential:
         certificate=_from_text(item.get("certificate")),
         intermediates=tuple(_from_text(text) for text in intermediates),
         schemes=tuple(schemes),
+        source=_text(item, "source", empty=True),
+        domain=_text(item, "domain", empty=True),
     )
 
 
@@ -213,9 +221,9 @@ def _load(payload: bytes) -> Mapping[str, object]:
     return fields
 
 
-def _text(fields: Mapping[str, object], name: str) -> str:
+def _text(fields: Mapping[str, object], name: str, *, empty: bool = False) -> str:
     value = fields.get(name)
-    if not isinstance(value, str) or not value or len(value) > MAX_TEXT:
+    if not isinstance(value, str) or not (value or empty) or len(value) > MAX_TEXT:
         raise ProtocolError(f"{name} is missing, or is no short text")
     return value
 

@@ -1,0 +1,92 @@
+"""Which source serves which mail domains: a source behind a gate, that others never wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from mailsigil.keys.protocol import Credential
+from mailsigil.keys.source import KeySource, SigningKey
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedKey:
+    """A key of a source, with what the agent says about it."""
+
+    key: SigningKey
+    credential: Credential
+
+    @property
+    def addresses(self) -> frozenset[str]:
+        """The mail addresses that the certificate names, in key form."""
+        return self.key.addresses
+
+    @property
+    def valid_from(self) -> datetime:
+        """Begin of the certificate's validity."""
+        return self.key.valid_from
+
+    @property
+    def valid_until(self) -> datetime:
+        """End of the certificate's validity."""
+        return self.key.valid_until
+
+    def sign(self, scheme: str, data: bytes) -> bytes:
+        """Signs ``data``."""
+        return self.key.sign(scheme, data)
+
+
+class DomainRoute:
+    """A KeySource for the addresses of some mail domains alone.
+
+    With ``domain_mailbox``, a certificate that names this mailbox of a domain (RFC 3183) signs for every
+    sender of the domain.
+    """
+
+    def __init__(
+        self, source: KeySource, *, name: str, domains: Iterable[str], domain_mailbox: str = ""
+    ) -> None:
+        self.name = name
+        self.source = source
+        self._domains = frozenset(domains)
+        self._mailbox = domain_mailbox
+
+    def find(self, address: str) -> tuple[RoutedKey, ...]:
+        """Gives the keys for an address, those of its own before those of its domain."""
+        domain = address.rpartition("@")[2]
+        if domain not in self._domains:
+            return ()
+        own = tuple(self._routed(key) for key in self.source.find(address))
+        everybody = f"{self._mailbox}@{domain}"
+        if not self._mailbox or address == everybody or own:
+            return own
+        return tuple(self._routed(key) for key in self.source.find(everybody))
+
+    def get(self, key_id: str) -> RoutedKey | None:
+        """Gives the key of a name, when its certificate names an address of these domains."""
+        key = self.source.get(key_id)
+        if key is None or self._domains.isdisjoint(each.rpartition("@")[2] for each in key.addresses):
+            return None
+        return self._routed(key)
+
+    def count(self) -> int:
+        """Tells how many keys there are."""
+        return self.source.count()
+
+    def refresh(self) -> None:
+        """Takes in what has changed."""
+        self.source.refresh()
+
+    def reload(self) -> None:
+        """Reads everything anew."""
+        self.source.reload()
+
+    def _routed(self, key: SigningKey) -> RoutedKey:
+        return RoutedKey(key, replace(key.credential, source=self.name, domain=self._whole_domain(key)))
+
+    def _whole_domain(self, key: SigningKey) -> str:
+        if not self._mailbox:
+            return ""
+        whole = (domain for domain in self._domains if f"{self._mailbox}@{domain}" in key.addresses)
+        return next(whole, "")

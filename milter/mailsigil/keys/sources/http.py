@@ -1,0 +1,201 @@
+"""HTTP as the sources speak it: one request, one bounded answer, an end to patience, no redirects."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    IncompleteRead,
+    MaxRetryError,
+    NewConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from mailsigil.keys.answers import MAX_ANSWER
+from mailsigil.keys.errors import SourceAnswer, SourceRefused, SourceUnavailable
+
+_PIECE: Final = 16_384
+CONNECTIONS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """Who vouches for the server, and who we are. Paths of PEM files; empty for none."""
+
+    ca_file: str = ""
+    """Empty: the authorities of the system."""
+    certificate: str = ""
+    key: str = ""
+    """Empty: in the same file as the certificate."""
+
+
+class HttpClient:
+    """Speaks with one server. Safe to share between threads; belongs to one process.
+
+    ``timeout`` bounds each request as a whole, in seconds.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        url: str,
+        *,
+        tls: TlsFiles,
+        timeout: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.source = source
+        self.url = url
+        self._tls = tls
+        self._timeout = timeout
+        self._clock = clock
+        self._base = urlsplit(url).path.rstrip("/")
+        self._pool = self._make_pool(tls)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        identity: TlsFiles | None = None,
+    ) -> Answer:
+        """Makes one request; ``path`` is appended to the URL's, ``identity`` is another TLS client.
+
+        Raises SourceUnavailable when nothing complete came in time, SourceAnswer when it was too large,
+        SourceRefused when a file that TLS needs cannot be used.
+        """
+        pool = self._pool if identity is None else self._make_pool(identity)
+        deadline = self._clock() + self._timeout
+        try:
+            answer = pool.urlopen(
+                method,
+                self._base + path,
+                body=body,
+                headers={"User-Agent": "mailsigil", "Accept": "*/*", **(headers or {})},
+                timeout=urllib3.Timeout(total=self._timeout),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+            try:
+                content = self._read(answer, deadline)
+            finally:
+                answer.release_conn()
+        except HTTPError as error:
+            raise self._unreachable(error) from error
+        finally:
+            if pool is not self._pool:
+                pool.close()
+        return Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()}, content)
+
+    def renew_tls(self) -> None:
+        """Reads the files of TLS anew."""
+        old, self._pool = self._pool, self._make_pool(self._tls)
+        old.close()
+
+    def _read(self, answer: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        for part in answer.stream(_PIECE, decode_content=False):
+            size += len(part)
+            parts.append(part)
+            if size > MAX_ANSWER:
+                answer.close()
+                raise SourceAnswer(
+                    self.source, f"the answer is larger than {MAX_ANSWER} octets", "Correct the URL"
+                )
+            if self._clock() > deadline:
+                answer.close()
+                raise SourceUnavailable(
+                    self.source, f"{self.url} answers too slowly", "See that the service answers in time"
+                )
+        return b"".join(parts)
+
+    def _make_pool(self, tls: TlsFiles) -> urllib3.HTTPConnectionPool:
+        parts = urlsplit(self.url)
+        host = parts.hostname or ""
+        if parts.scheme == "http":
+            return urllib3.HTTPConnectionPool(host, parts.port, maxsize=CONNECTIONS, block=False)
+        return urllib3.HTTPSConnectionPool(
+            host, parts.port, maxsize=CONNECTIONS, block=False, ssl_context=self._context(tls)
+        )
+
+    def _context(self, tls: TlsFiles) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(cafile=tls.ca_file or None)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            if tls.certificate:
+                context.load_cert_chain(tls.certificate, tls.key or None, password=_no_passphrase)
+        except (OSError, ValueError) as error:
+            files = ", ".join(filter(None, (tls.ca_file, tls.certificate, tls.key)))
+            raise SourceRefused(
+                self.source,
+                f"TLS cannot use one of the files {files}: {error}",
+                "Correct the path, let the key agent's user read it, and see that certificate and key fit",
+            ) from error
+        return context
+
+    def _unreachable(self, error: HTTPError) -> SourceUnavailable:
+        reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+        if isinstance(reason, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(reason):
+            return SourceUnavailable(
+                self.source,
+                f"the TLS certificate of {self.url} is not vouched for: {_short(reason)}",
+                "Correct ca_file, or the service's certificate",
+            )
+        if isinstance(reason, SSLError):
+            return SourceUnavailable(
+                self.source,
+                f"TLS with {self.url} fails: {_short(reason)}",
+                "See whether the service wants a client certificate, and whether the URL is right",
+            )
+        if isinstance(reason, NewConnectionError | ConnectTimeoutError | ReadTimeoutError):
+            what = (
+                "cannot be reached" if isinstance(reason, NewConnectionError) else "does not answer in time"
+            )
+            return SourceUnavailable(
+                self.source,
+                f"{self.url} {what}",
+                "See that the service runs, and that no firewall is between",
+            )
+        if isinstance(reason, IncompleteRead):
+            return SourceUnavailable(
+                self.source,
+                f"the answer of {self.url} is cut off: it is shorter than it announces",
+                "Try again; if it stays so, look at that service, or at a proxy between",
+            )
+        return SourceUnavailable(
+            self.source,
+            f"{self.url} breaks off, or answers in another language than HTTP: {_short(reason)}",
+            "See that the URL is right and the service runs",
+        )
+
+
+def _no_passphrase() -> str:
+    # Without this, OpenSSL asks on the terminal.
+    raise ValueError("the private key has a passphrase; store it without one, readable by the agent alone")
+
+
+def _short(error: object) -> str:
+    return " ".join(str(error).split())[:160]
