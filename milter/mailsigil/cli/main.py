@@ -22,6 +22,7 @@ COMMANDS = {
     "inspect": "Show a certificate's identity level, names and addresses.",
     "explain": "Show which policy applies to a sender, and why.",
     "check": "Check configuration and surroundings, with a mend for every finding.",
+    "trust": "The authorities that are believed: list them, check them, prepare a new one.",
     "ca": "The embedded certification authority.",
     "demo": "A throwaway organisation on a private Postfix: sign, send, verify, show.",
 }
