@@ -16,6 +16,8 @@ from mailsigil.config.loading import load_settings
 from mailsigil.config.settings import Settings, TrustSettings
 from mailsigil.config.surroundings import Remark, Severity, remarks
 from mailsigil.directory.file import FileDirectory
+from mailsigil.directory.opening import ldap_directory, servers_of
+from mailsigil.directory.review import review
 from mailsigil.pki.anchors import AnchorError, load_anchor_file
 from mailsigil.policy.model import SigningMode
 
@@ -46,6 +48,7 @@ def everything(config: Path, *, now: datetime) -> Iterator[Remark]:
         yield from _mistakes(error)
         return
     yield from _policy(settings)
+    yield from _directories(settings, now)
     yield from _trust(settings, now)
     yield from remarks(settings)
 
@@ -67,14 +70,23 @@ def _policy(settings: Settings) -> Iterator[Remark]:
         directory.default_entry,
         *directory.domain_entries.values(),
         *directory.person_entries.values(),
+        *(rule.entry for rule in directory.group_rules),
     ]
-    if all(entry.signing in {None, SigningMode.NEVER} for entry in entries):
+    elsewhere = any(one.policy_base for one in settings.directory)
+    if not elsewhere and all(entry.signing in {None, SigningMode.NEVER} for entry in entries):
         yield Remark(
             Severity.WARNING,
             settings.policy.file,
             "nobody's mail is signed, as no entry says so",
             'write signing = "required" or "preferred" under [default], a [[domain]] or a [[person]]',
         )
+
+
+def _directories(settings: Settings, now: datetime) -> Iterator[Remark]:
+    for one in settings.directory:
+        servers = servers_of(one)
+        yield from review(ldap_directory(one, servers), servers, at=now)
+        servers.close()
 
 
 def _trust(settings: Settings, now: datetime) -> Iterator[Remark]:
@@ -109,13 +121,17 @@ def _anchors(trust: TrustSettings, file: str, now: datetime) -> Iterator[Remark]
 
 
 def _as_text(config: Path, found: list[Remark]) -> str:
-    if not found:
-        return f"{config}: everything is in order"
     lines = []
     for remark in found:
-        lines += [f"{remark.severity}: {remark.subject}: {remark.sentence}", f"  mend: {remark.mend}"]
-    errors = sum(remark.severity is Severity.ERROR for remark in found)
-    lines.append(f"{_count(errors, 'error')}, {_count(len(found) - errors, 'warning')}")
+        lines.append(f"{remark.severity}: {remark.subject}: {remark.sentence}")
+        if remark.mend:
+            lines.append(f"  mend: {remark.mend}")
+    severities = [remark.severity for remark in found]
+    errors, warnings = severities.count(Severity.ERROR), severities.count(Severity.WARNING)
+    if errors or warnings:
+        lines.append(f"{_count(errors, 'error')}, {_count(warnings, 'warning')}")
+    else:
+        lines.append(f"{config}: everything is in order")
     return "\n".join(lines)
 
 

@@ -28,6 +28,8 @@ class Severity(StrEnum):
     """mailsigil will not start, or not do its work."""
     WARNING = "warning"
     """It works, and probably not as it was meant."""
+    NOTE = "note"
+    """It is as it should be, and worth knowing."""
 
 
 @dataclass(frozen=True, slots=True)
