@@ -253,6 +253,7 @@ def test_refusal_words_are_stable() -> None:
         "address",
         "not-valid",
         "scheme",
+        "source",
         "peer",
         "failed",
     }

@@ -191,8 +191,9 @@ def _credential(item: object) -> Credential:
         certificate=_from_text(item.get("certificate")),
         intermediates=tuple(_from_text(text) for text in intermediates),
         schemes=tuple(schemes),
-        source=_text(item, "source", empty=True),
-        domain=_text(item, "domain", empty=True),
+        # Agents before these two were added say neither.
+        source=_text({"source": "", **item}, "source", empty=True),
+        domain=_text({"domain": "", **item}, "domain", empty=True),
     )
 
 

@@ -125,7 +125,7 @@ class Token:
                 Attribute.CLASS: ObjectClass.PRIVATE_KEY,
                 Attribute.MODULUS: modulus.to_bytes((modulus.bit_length() + 7) // 8, "big"),
             }
-            found = next(iter(session.get_objects(wanted)), None)
+            found = next(iter(_objects(session, wanted)), None)
         else:
             found = next(self._elliptic(session, certificate), None)
         if found is None:
@@ -137,12 +137,13 @@ class Token:
 
     def _elliptic(self, session: Any, certificate: x509.Certificate) -> Iterator[Any]:
         for identifier in _identifiers(session, certificate):
-            yield from session.get_objects(
+            yield from _objects(
+                session,
                 {
                     Attribute.CLASS: ObjectClass.PRIVATE_KEY,
                     Attribute.KEY_TYPE: KeyType.EC,
                     Attribute.ID: identifier,
-                }
+                },
             )
 
     @contextlib.contextmanager
@@ -228,9 +229,7 @@ class Token:
     def _on_token(self) -> dict[str, list[Group]]:
         own: list[x509.Certificate] = []
         others: list[x509.Certificate] = []
-        for number, item in enumerate(self._session.get_objects({Attribute.CLASS: ObjectClass.CERTIFICATE})):
-            if number >= MAX_OBJECTS:
-                break
+        for item in _objects(self._session, {Attribute.CLASS: ObjectClass.CERTIFICATE}):
             try:
                 certificate = x509.load_der_x509_certificate(item[Attribute.VALUE])
                 signing_addresses(certificate)
@@ -246,6 +245,11 @@ class Token:
             for address in signing_addresses(certificate):
                 groups.setdefault(address, []).append((certificate, *others[:30]))
         return groups
+
+
+def _objects(session: Any, template: dict[Any, Any]) -> list[Any]:
+    # A search that is not read to its end stays open, and the next one fails (PKCS#11 v2.40, 5.7).
+    return list(session.get_objects(template))[:MAX_OBJECTS]
 
 
 def _sign(key: Any, public: object, scheme: Scheme, data: bytes) -> bytes:
@@ -273,11 +277,11 @@ def _identifiers(session: Any, certificate: x509.Certificate) -> Iterator[bytes]
         # PKCS#11 v2.40, 2.3.3: an OCTET STRING around the point; some tokens leave the wrapping out.
         length = bytes([len(point)]) if len(point) < 128 else b"\x81" + bytes([len(point)])
         for form in (b"\x04" + length + point, point):
-            for item in session.get_objects(
-                {Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.EC_POINT: form}
+            for item in _objects(
+                session, {Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.EC_POINT: form}
             ):
                 yield item[Attribute.ID]
-    for item in session.get_objects({Attribute.CLASS: ObjectClass.CERTIFICATE}):
+    for item in _objects(session, {Attribute.CLASS: ObjectClass.CERTIFICATE}):
         with contextlib.suppress(ValueError, KeyError):
             if item[Attribute.VALUE] == certificate.public_bytes(Encoding.DER):
                 yield item[Attribute.ID]

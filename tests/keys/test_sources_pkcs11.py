@@ -1,0 +1,152 @@
+"""PKCS#11 against a real token of SoftHSM2."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from keys.employees import ALICE, certificate
+from mailsigil.cms.algorithms import Scheme, verify_with
+from mailsigil.keys.errors import SourceAnswer, SourceRefused, SourceUnavailable
+from mailsigil.keys.secret_files import SecretFile
+from mailsigil.keys.sources import token_pins
+from mailsigil.keys.sources.pkcs11 import Token, TokenPlace
+from servers.softhsm import LABEL, MODULE, SoftHsm
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(not shutil.which("softhsm2-util"), reason="SoftHSM is not installed: softhsm2"),
+    pytest.mark.skipif(not shutil.which("pkcs11-tool"), reason="pkcs11-tool is not installed: opensc"),
+]
+BOB, EVE = "bob@bank.example", "eve@bank.example"
+
+
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def issue(public: object, address: str, **profile: Any) -> x509.Certificate:
+    holder: Any = SimpleNamespace(public_key=lambda: public)
+    begin = profile.pop("begin", now() - dt.timedelta(hours=1))
+    return certificate(holder, addresses=(address,), begin=begin, **profile)
+
+
+@pytest.fixture(scope="module")
+def hsm(tmp_path_factory: pytest.TempPathFactory) -> SoftHsm:
+    token = SoftHsm(tmp_path_factory.mktemp("hsm"))
+    token.put_certificate(issue(token.make_key("rsa:2048", 1), ALICE), 1)
+    token.put_certificate(issue(token.make_key("EC:prime256v1", 2), BOB), 2)
+    other = token.make_key("EC:prime256v1", 3)
+    # Beside another key, under whose number it does not belong.
+    token.make_key("EC:prime256v1", 4)
+    token.put_certificate(issue(other, EVE), 4)
+    return token
+
+
+def place(hsm: SoftHsm, **changes: Any) -> TokenPlace:
+    settings = {"module": MODULE, "token": LABEL, "pin": SecretFile("hsm", str(hsm.pin_file))}
+    return TokenPlace(**{**settings, **changes})
+
+
+def opened(hsm: SoftHsm, **changes: Any) -> Token:
+    return Token("hsm", place(hsm, **changes), now=now)
+
+
+@pytest.mark.parametrize(
+    ("address", "schemes"),
+    [
+        (ALICE, [s for s in Scheme if s.value.startswith("rsa")]),
+        (BOB, [Scheme.ECDSA_SHA256, Scheme.ECDSA_SHA384]),
+    ],
+    ids=["rsa", "p256"],
+)
+def test_the_token_signs_with_each_scheme(hsm: SoftHsm, address: str, schemes: list[Scheme]) -> None:
+    (key,) = opened(hsm).lookup(address)
+    public = x509.load_der_x509_certificate(key.credential.certificate).public_key()
+    for scheme in schemes:
+        assert scheme.value in key.credential.schemes
+        verify_with(public, scheme, key.sign(scheme, b"a mail"), b"a mail")
+
+
+def test_a_key_is_found_by_its_public_half_and_not_by_its_number(hsm: SoftHsm) -> None:
+    (key,) = opened(hsm).lookup(EVE)
+    assert key.addresses == {EVE}
+
+
+def test_certificates_come_from_a_folder(hsm: SoftHsm, tmp_path: Path) -> None:
+    mine = issue(hsm.make_key("EC:secp384r1", 5), "carol@bank.example")
+    (tmp_path / "carol.pem").write_bytes(mine.public_bytes(Encoding.PEM))
+    stranger = issue(hsm.make_key("rsa:2048", 6), "dora@bank.example", subject="Dora", purposes=())
+    (tmp_path / "dora.pem").write_bytes(stranger.public_bytes(Encoding.PEM))
+    token = opened(hsm, certificates=str(tmp_path))
+    (key,) = token.lookup("carol@bank.example")
+    assert key.credential.schemes[0] == Scheme.ECDSA_SHA384
+    with pytest.raises(SourceAnswer, match="emailProtection"):
+        token.lookup("dora@bank.example")
+    assert token.lookup(ALICE) == ()
+
+
+def test_a_wrong_pin_is_tried_once(hsm: SoftHsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pin = tmp_path / "pin"
+    pin.write_text("9999\n")
+    pin.chmod(0o600)
+    tries: list[bytes] = []
+    remember = token_pins.refused
+    monkeypatch.setattr(token_pins, "refused", lambda mark: (tries.append(mark), remember(mark)))
+    token = opened(hsm, pin=SecretFile("hsm", str(pin)))
+    for _ in range(3):
+        with pytest.raises(SourceRefused, match="refused the PIN"):
+            token.lookup(ALICE)
+    # Another process, or the same after a reload, does not try it either.
+    token.reload()
+    with pytest.raises(SourceRefused, match="not tried again"):
+        opened(hsm, pin=SecretFile("hsm", str(pin))).lookup(ALICE)
+    assert len(tries) == 1
+    time.sleep(0.01)
+    pin.write_text("4711\n")
+    assert token.lookup(ALICE)
+
+
+def test_a_token_that_is_removed_comes_back(hsm: SoftHsm) -> None:
+    token = opened(hsm)
+    (key,) = token.lookup(ALICE)
+    hsm.remove()
+    try:
+        token.reload()
+        with pytest.raises(SourceUnavailable, match="Plug it in"):
+            token.lookup(ALICE)
+        with pytest.raises(SourceUnavailable, match="Plug it in"):
+            key.sign(Scheme.RSA_PKCS1_SHA256, b"a mail")
+    finally:
+        hsm.put_back()
+    assert key.sign(Scheme.RSA_PKCS1_SHA256, b"a mail")
+    assert token.lookup(ALICE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"module": "/nonexistent.so"}, "library /nonexistent.so cannot be used"),
+        ({"token": "other"}, 'no token of the label "other"'),
+    ],
+    ids=["no-library", "no-token"],
+)
+def test_what_is_not_there_is_named(hsm: SoftHsm, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(SourceUnavailable, match=words):
+        opened(hsm, **changes).lookup(ALICE)
+
+
+def test_a_pin_that_others_can_read_is_not_used(hsm: SoftHsm, tmp_path: Path) -> None:
+    pin = tmp_path / "pin"
+    pin.write_text("4711\n")
+    pin.chmod(0o644)
+    with pytest.raises(SourceRefused, match="chmod 600"):
+        opened(hsm, pin=SecretFile("hsm", str(pin))).lookup(ALICE)
