@@ -46,10 +46,11 @@ UNKNOWN: dict[tuple[str, Scheme], tuple[str, str]] = {
 class Verifier(Protocol):
     """One tool with its trust set up."""
 
-    def __call__(self, signature: bytes, content: bytes | None) -> str:
+    def __call__(self, signature: bytes, content: bytes | None, *, inside: bytes | None = None) -> str:
         """Takes a CMS structure in DER and its detached content (None when it is inside).
 
-        Gives "" when the tool accepts, else what it said.
+        Gives "" when the tool accepts, else what it said. A tool that writes out what it verified has to
+        find ``inside`` there, where that is given.
         """
         ...
 
@@ -129,11 +130,14 @@ def _openssl(folder: Path, root: x509.Certificate) -> Verifier:
     (folder / "ca.pem").write_bytes(root.public_bytes(Encoding.PEM))
     base = ("openssl", "cms", "-verify", "-binary", "-inform", "DER", "-purpose", "smimesign")
 
-    def verify(signature: bytes, content: bytes | None) -> str:
+    def verify(signature: bytes, content: bytes | None, *, inside: bytes | None = None) -> str:
         blob, detached = _put(folder, signature, content)
         more = ("-content", detached) if detached else ()
         done = _run(*base, "-CAfile", folder / "ca.pem", "-in", blob, "-out", folder / "out", *more)
-        return "" if done.returncode == 0 else _text(done.stderr) or "refused without a word"
+        if done.returncode:
+            return _text(done.stderr) or "refused without a word"
+        expected = content if inside is None else inside
+        return "" if expected in (None, (folder / "out").read_bytes()) else "other content"
 
     return verify
 
@@ -146,7 +150,7 @@ def _gpgsm(folder: Path, root: x509.Certificate) -> Verifier:
     (folder / "ca.pem").write_bytes(root.public_bytes(Encoding.PEM))
     _run(*base, "--import", folder / "ca.pem")
 
-    def verify(signature: bytes, content: bytes | None) -> str:
+    def verify(signature: bytes, content: bytes | None, *, inside: bytes | None = None) -> str:
         files = [path for path in _put(folder, signature, content) if path is not None]
         done = _run(*base, "--disable-crl-checks", "--status-fd", "1", "--verify", *files)
         status = _text(done.stdout)
@@ -162,7 +166,7 @@ def _nss(folder: Path, root: x509.Certificate) -> Verifier:
     _run("certutil", "-N", "-d", database, "--empty-password")
     _run("certutil", "-A", "-d", database, "-n", "ca", "-t", ",C,", "-i", folder / "ca.pem")
 
-    def verify(signature: bytes, content: bytes | None) -> str:
+    def verify(signature: bytes, content: bytes | None, *, inside: bytes | None = None) -> str:
         blob, detached = _put(folder, signature, content)
         more = ("-c", detached) if detached else ()
         done = _run("cmsutil", "-D", "-d", database, "-i", blob, "-u", "4", "-h", "0", *more)
