@@ -117,8 +117,11 @@ class Slapd:
     def start(self) -> None:
         """Start, or start again with the same data and ports."""
         urls = [self.url, self.ldapi_url, *([self.tls_url] if self._tls[0] else [])]
-        command = [require("slapd", package="slapd"), "-F", self.folder / "slapd.d", "-h", " ".join(urls)]
-        self._daemon = Daemon([*command, "-d", "0"], log=self.folder / "slapd.log")
+        config = ("-F", self.folder / "slapd.d")
+        self._daemon = Daemon(
+            [require("slapd", package="slapd"), *config, "-h", " ".join(urls), "-d", "0"],
+            log=self.folder / "slapd.log",
+        )
         self._daemon.wait_until(lambda: accepts(("127.0.0.1", self.port)))
 
     def stop(self) -> None:
