@@ -1,0 +1,270 @@
+"""OpenBao and Vault: an authority (``pki``), a store of keys (``kv`` 2), or a signer (``transit``)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+from mailsigil.cms.algorithms import Family, Scheme
+from mailsigil.keys.answers import (
+    Question,
+    checked_chain,
+    read_certificates,
+    read_pkcs12,
+    read_private_key,
+)
+from mailsigil.keys.bound_key import BoundKey, bind
+from mailsigil.keys.certificate_folder import CertificateFolder, Group
+from mailsigil.keys.errors import KeyFileError, SourceAnswer
+from mailsigil.keys.fitness import public_key_of
+from mailsigil.keys.newkey import NewKey
+from mailsigil.keys.profile import PrivateKey
+from mailsigil.keys.secret_files import SecretFile
+from mailsigil.keys.soft_key import SoftKey, soft_key
+from mailsigil.keys.source import HeldKey
+from mailsigil.keys.sources.bao_client import BaoClient
+from mailsigil.keys.subject import SubjectRequest
+
+_TRANSIT: Final = frozenset(scheme for scheme in Scheme if scheme is not Scheme.ED25519)
+_PKCS12_FIELDS: Final = ("pkcs12", "p12", "pfx")
+_KEY_FIELDS: Final = ("private_key", "key")
+_CERTIFICATE_FIELDS: Final = ("certificate", "cert", "chain", "ca_chain")
+
+
+def path_of(template: str, address: str) -> str:
+    """Fills in a path; what an address holds cannot lead to another one."""
+    local, _, domain = address.rpartition("@")
+    values = {"address": address, "local": local, "domain": domain}
+    filled = template
+    for name, value in values.items():
+        # A name of dots alone would lead upwards, whatever it is encoded as: it becomes one that nothing has.
+        safe = quote(value, safe="@+") if value.strip(".") else f"%25{len(value)}"
+        filled = filled.replace(f"{{{name}}}", safe)
+    return filled.strip("/")
+
+
+class BaoAuthority:
+    """The pki engine as an Issuer (it signs requests) and as a KeyMaker (it makes the keys, too)."""
+
+    def __init__(self, client: BaoClient, *, mount: str, role: str, now: Callable[[], datetime]) -> None:
+        self._client = client
+        self._mount = quote((mount or "pki").strip("/"), safe="/")
+        self._role = quote(role, safe="")
+        self._now = now
+
+    @property
+    def name(self) -> str:
+        """The source's name."""
+        return self._client.source
+
+    def enrol(self, request: SubjectRequest, new: NewKey) -> tuple[bytes, ...]:
+        """Has a request signed."""
+        csr = x509.load_der_x509_csr(new.csr).public_bytes(Encoding.PEM).decode()
+        told = self._client.ask(
+            "POST",
+            f"{self._mount}/sign/{self._role}",
+            {**_names(request), "csr": csr, "format": "pem"},
+            must_exist=True,
+        )
+        return self._chain(request, told, new.spki)
+
+    def renew(self, request: SubjectRequest, new: NewKey, *, current: HeldKey) -> tuple[bytes, ...]:
+        """Has the next key certified; the login is what the engine goes by, not the current key."""
+        return self.enrol(request, new)
+
+    def revoke(self, certificate: bytes) -> None:
+        """Has a certificate revoked by its serial number."""
+        serial = x509.load_der_x509_certificate(certificate).serial_number
+        octets = f"{serial:x}"
+        octets = octets.zfill(len(octets) + len(octets) % 2)
+        dotted = ":".join(octets[i : i + 2] for i in range(0, len(octets), 2))
+        self._client.ask("POST", f"{self._mount}/revoke", {"serial_number": dotted}, must_exist=True)
+
+    def make(self, request: SubjectRequest) -> tuple[NewKey, tuple[bytes, ...]]:
+        """Has a key made and certified."""
+        told = self._client.ask(
+            "POST",
+            f"{self._mount}/issue/{self._role}",
+            {**_names(request), "format": "pem", "private_key_format": "pkcs8"},
+            must_exist=True,
+        )
+        key = read_private_key(self.name, _text(self.name, told, "private_key"))
+        new = NewKey(request, key)
+        return new, self._chain(request, told, new.spki)
+
+    def _chain(self, request: SubjectRequest, told: Mapping[str, Any], spki: bytes) -> tuple[bytes, ...]:
+        texts = [_text(self.name, told, "certificate"), _joined(told.get("ca_chain"))]
+        texts.append(_joined(told.get("issuing_ca")) if not texts[1].strip() else b"")
+        certificates = read_certificates(self.name, b"\n".join(texts))
+        question = Question(source=self.name, address=request.address, now=self._now(), spki=spki)
+        return checked_chain(question, certificates)
+
+
+class BaoStore:
+    """Keys with their certificates in KV version 2: a Lookup of ``remote.py``.
+
+    An entry has ``private_key`` (PKCS#8) and ``certificate`` (PEM, with its chain there or in ``chain``), or
+    ``pkcs12`` in base64.
+    """
+
+    def __init__(
+        self,
+        client: BaoClient,
+        *,
+        mount: str,
+        path: str,
+        now: Callable[[], datetime],
+        passphrase: SecretFile | None = None,
+    ) -> None:
+        self._client = client
+        self._mount = quote((mount or "secret").strip("/"), safe="/")
+        self._path = path
+        self._now = now
+        self._passphrase = passphrase
+
+    def lookup(self, address: str) -> tuple[SoftKey, ...]:
+        """Gives the key of an address, or none. Raises SourceError."""
+        source = self._client.source
+        path = path_of(self._path, address)
+        entry = self._client.ask("GET", f"{self._mount}/data/{path}")
+        fields = entry.get("data")
+        if not isinstance(fields, dict):
+            return ()  # Nothing there, or deleted: the engine answers with metadata alone.
+        passphrase = self._passphrase.read() if self._passphrase is not None else None
+        key, certificates = self._parts(fields, passphrase)
+        new = NewKey(SubjectRequest(address=address), key)
+        chain = checked_chain(
+            Question(source=source, address=address, now=self._now(), spki=new.spki), certificates
+        )
+        loaded = [x509.load_der_x509_certificate(der) for der in chain]
+        try:
+            return (soft_key(key, loaded[0], loaded[1:], origin=Path(f"{source}:{path}")),)
+        except KeyFileError as fault:
+            raise SourceAnswer(source, fault.sentence, fault.mend) from fault
+
+    def reload(self) -> None:
+        """Logs in anew."""
+        self._client.forget()
+
+    def _parts(
+        self, fields: Mapping[str, Any], passphrase: bytes | None
+    ) -> tuple[PrivateKey, tuple[x509.Certificate, ...]]:
+        source = self._client.source
+        for name in _PKCS12_FIELDS:
+            if name in fields:
+                return read_pkcs12(source, _text(source, fields, name), passphrase=passphrase)
+        name = next((each for each in _KEY_FIELDS if each in fields), _KEY_FIELDS[0])
+        key = read_private_key(source, _text(source, fields, name), passphrase=passphrase)
+        certificates = b"\n".join(_joined(fields[each]) for each in _CERTIFICATE_FIELDS if each in fields)
+        return key, read_certificates(source, certificates)
+
+
+class BaoTransit:
+    """Keys in the transit engine, which signs; certificates in a folder. A Lookup of ``remote.py``."""
+
+    def __init__(
+        self,
+        client: BaoClient,
+        *,
+        mount: str,
+        path: str,
+        certificates: Path,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._client = client
+        self._mount = quote((mount or "transit").strip("/"), safe="/")
+        self._path = path
+        self._folder = CertificateFolder(client.source, certificates)
+        self._now = now
+
+    def lookup(self, address: str) -> tuple[BoundKey, ...]:
+        """Gives the keys for an address, the newest certificate first. Raises SourceError."""
+        self._folder.refresh()
+        groups = self._folder.find(address)
+        if not groups:
+            return ()
+        name = path_of(self._path, address)
+        versions = self._versions(name)
+        return tuple(self._bound(address, group, name, versions) for group in groups)
+
+    def reload(self) -> None:
+        """Logs in anew."""
+        self._client.forget()
+
+    def _bound(self, address: str, group: Group, name: str, versions: Mapping[bytes, int]) -> BoundKey:
+        source = self._client.source
+        question = Question(source=source, address=address, now=self._now())
+        version = versions.get(public_key_of(group[0]))
+        if version is None:
+            raise question.wrong(
+                f'the key "{name}" there is another one than the certificate is for',
+                "Have a certificate issued for this key, or correct key_path",
+            )
+
+        def sign(scheme: Scheme, data: bytes) -> bytes:
+            return self._sign(name, version, scheme, data)
+
+        return bind(question, group, sign, only=_TRANSIT)
+
+    def _versions(self, name: str) -> Mapping[bytes, int]:
+        """The public keys (SubjectPublicKeyInfo) of all versions of a key."""
+        versions = self._client.ask("GET", f"{self._mount}/keys/{name}").get("keys")
+        found: dict[bytes, int] = {}
+        for number, version in versions.items() if isinstance(versions, dict) else ():
+            try:
+                key = load_pem_public_key(str(version["public_key"]).encode())
+                found[key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)] = int(number)
+            except (ValueError, TypeError, KeyError):
+                continue  # A kind of key that signs no mail.
+        return found
+
+    def _sign(self, name: str, version: int, scheme: Scheme, data: bytes) -> bytes:
+        body: dict[str, object] = {
+            "input": base64.b64encode(hashlib.new(scheme.digest, data).digest()).decode(),
+            "prehashed": True,
+            "key_version": version,
+            "hash_algorithm": f"sha2-{scheme.digest.removeprefix('sha')}",
+        }
+        if scheme.family is Family.ECDSA:
+            body["marshaling_algorithm"] = "asn1"
+        else:
+            body["signature_algorithm"] = "pss" if scheme.family is Family.RSA_PSS else "pkcs1v15"
+            body["salt_length"] = "hash"
+        told = self._client.ask("POST", f"{self._mount}/sign/{name}", body, must_exist=True)
+        signature = _text(self._client.source, told, "signature").rpartition(b":")[2]
+        try:
+            return base64.b64decode(signature, validate=True)
+        except binascii.Error as error:
+            raise SourceAnswer(
+                self._client.source, "the answer holds no signature", "Look at the service's log"
+            ) from error
+
+
+def _names(request: SubjectRequest) -> dict[str, object]:
+    # The engine makes an rfc822Name of what has an "@"; other names of the subject are the role's to give.
+    return {
+        "common_name": request.address,
+        "alt_names": request.address,
+        "exclude_cn_from_sans": False,
+    }
+
+
+def _text(source: str, told: Mapping[str, Any], name: str) -> bytes:
+    value = told.get(name)
+    if not isinstance(value, str) or not value:
+        raise SourceAnswer(source, f'the answer has no "{name}"', "Look at engine, role and key_path")
+    return value.encode("utf-8", "replace")
+
+
+def _joined(value: object) -> bytes:
+    texts = value if isinstance(value, list) else [value]
+    return "\n".join(text for text in texts if isinstance(text, str)).encode("utf-8", "replace")
