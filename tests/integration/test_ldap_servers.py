@@ -238,7 +238,8 @@ BAD = [
     f"dn: uid=two,ou=people,{SUFFIX}\nobjectClass: inetOrgPerson\nuid: two\ncn: Two\nsn: Two\n"
     "mail: same@bank.example\n",
     f"dn: uid=three,ou=people,{SUFFIX}\nobjectClass: inetOrgPerson\nobjectClass: mailsigilPerson\n"
-    "uid: three\ncn: Three\nsn: Three\nmail: three@bank.example\nmailsigilValidatedLevel: V4\ndescription: next year\n",
+    "uid: three\ncn: Three\nsn: Three\nmail: three@bank.example\nmailsigilValidatedLevel: V4\n"
+    "description: next year\n",
     f"dn: cn=odd,ou=mailsigil,{SUFFIX}\nobjectClass: mailsigilPolicy\ncn: odd\n"
     f"mailsigilAppliesToDomain: bank.example\nmailsigilSigning: sometimes\nmailsigilLevel: V9\n",
     f"dn: cn=a,ou=mailsigil,{SUFFIX}\nobjectClass: mailsigilPolicy\ncn: a\nmailsigilForm: clear\n"

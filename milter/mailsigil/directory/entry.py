@@ -45,9 +45,13 @@ class Entry:
 
 
 def _text(value: bytes) -> str:
+    """A value as text; empty where it is none that an administrator can have meant."""
     if len(value) > MAX_VALUE:
         return ""
-    text = value.decode("utf-8", "replace").strip()
+    try:
+        text = value.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return ""
     return text if text.isprintable() else ""
 
 

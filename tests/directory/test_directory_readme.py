@@ -1,0 +1,63 @@
+"""The page for administrators shows what works: its snippets are loaded, and are those of the files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mailsigil.config.loading import load_settings
+from mailsigil.directory.file import FileDirectory
+
+POLICIES = Path(__file__).resolve().parent.parent.parent / "policies"
+PAGE = (POLICIES / "README.md").read_text(encoding="utf-8")
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+_DIRECTORIES = [block for block in _blocks("toml") if block.startswith("[[directory]]")]
+_POLICIES = [block for block in _blocks("toml") if block.startswith("[[domain]]")]
+
+
+@pytest.mark.parametrize("block", _DIRECTORIES)
+def test_directory_sections_load(tmp_path: Path, block: str) -> None:
+    path = tmp_path / "mailsigil.toml"
+    path.write_text(f'{block}policy_base = "ou=mailsigil,dc=bank,dc=example"\n')
+    assert load_settings(path).directory[0].domains == ("bank.example",)
+
+
+@pytest.mark.parametrize("block", _POLICIES)
+def test_policies_load(tmp_path: Path, block: str) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(block)
+    entries = FileDirectory.load(path).entries(
+        "bob@bank.example", groups={"cn=traders,ou=groups,dc=bank,dc=example"}
+    )
+    assert [entry.scope.name for entry in entries] == ["GROUP", "DOMAIN", "DEFAULT"]
+
+
+@pytest.mark.parametrize("block", _blocks("ldif"))
+def test_entries_are_those_of_the_example(block: str) -> None:
+    assert block in (POLICIES / "openldap-example.ldif").read_text(encoding="utf-8") + "\n"
+
+
+def test_there_is_something_to_test() -> None:
+    assert (len(_DIRECTORIES), len(_POLICIES), len(_blocks("ldif"))) == (2, 1, 2)
+
+
+def test_both_schemas_define_the_same() -> None:
+    openldap = (POLICIES / "openldap-schema.ldif").read_text(encoding="utf-8")
+    active_directory = (POLICIES / "active-directory-schema.ldf").read_text(encoding="utf-8")
+    ours = set(re.findall(r"(\.2\.[12]\.\d+) NAME '(\w+)'", openldap))
+    theirs = set(
+        re.findall(
+            r"(?:attributeID|governsID): \S+?(\.2\.[12]\.\d+)\nlDAPDisplayName: (\w+)", active_directory
+        )
+    )
+    assert ours == theirs
+    assert len(ours) == 23
+    for name in re.findall(r"`(mailsigil[A-Z]\w+)`", PAGE):
+        assert f"'{name}'" in openldap
