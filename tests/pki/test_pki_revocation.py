@@ -105,7 +105,10 @@ def test_all_are_asked_once_and_then_known() -> None:
         (pub.OCSP_URL, Unreachable("no answer"), GOOD, ""),  # the list answers instead
         (pub.OCSP_URL, pub.answer(SUB, BOB), GOOD, ""),
     ],
-    ids=lambda value: value if isinstance(value, str) and not value.startswith("http") else None,
+    ids=[
+        *("sender revoked", "authority revoked", "dead", "absent", "another list", "stale", "truncated"),
+        *("dead beside a list", "another answer beside a list"),
+    ],
 )
 def test_what_servers_say(
     url: str, document: bytes | Exception, expected: RevocationStatus, reason: str
