@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from mailsigil.cms import der, oids
 from mailsigil.cms.ber import CmsLimitError, CmsSyntaxError, Cursor
-from mailsigil.cms.values import AlgorithmIdentifier, read_algorithm, read_oid, read_time
+from mailsigil.cms.values import MAX_REMEMBERED, AlgorithmIdentifier, read_algorithm, read_oid, read_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +58,24 @@ def parse_attributes(element: bytes, *, limit: int) -> SignedAttributes:
     attributes = _read_set(element, 0, limit=limit)
     # RFC 5652 5.4: the signature stands over a SET OF, not over the [0] that is sent
     set_of = b"\x31" + element[1:]
-    canonical = der.set_of(der.sequence(oid, der.set_of(values)) for _name, oid, values in attributes)
-    known: dict[str, bytes] = {}
+    canonical = der.set_of(attribute.canonical for attribute in attributes)
+    known: dict[str, _Value] = {}
     fault = ""
-    for dotted, _oid, values in attributes:
-        if dotted == oids.COUNTER_SIGNATURE:  # RFC 5652 11.4: it must not be signed
+    for attribute in attributes:
+        if attribute.dotted == oids.COUNTER_SIGNATURE:  # RFC 5652 11.4: it must not be signed
             fault = fault or "counter-signature-signed"
-        if dotted in _NAMES:
+        if attribute.dotted in _NAMES:
             # RFC 5652 11.1, 11.2, 11.3, RFC 5035 3, RFC 6211 2: once, and with one value
-            if dotted in known or len(values) != 1:
-                fault = fault or f"{_NAMES[dotted]}-repeated"
+            if attribute.dotted in known or attribute.count != 1:
+                fault = fault or f"{_NAMES[attribute.dotted]}-repeated"
             else:
-                known[dotted] = values[0]
+                known[attribute.dotted] = attribute.value
     for dotted in (oids.CONTENT_TYPE, oids.MESSAGE_DIGEST):
         if dotted not in known:  # RFC 5652 5.3
             fault = fault or f"{_NAMES[dotted]}-missing"
+    for dotted, value in known.items():
+        if value is None:
+            fault = fault or f"{_NAMES[dotted]}-malformed"
     if fault:
         return SignedAttributes(as_sent=set_of, sorted_der=canonical, fault=fault)
     return _with_values(set_of, canonical, known)
@@ -79,61 +83,89 @@ def parse_attributes(element: bytes, *, limit: int) -> SignedAttributes:
 
 def find_misplaced(element: bytes, *, limit: int) -> str:
     """Reads the unsignedAttrs element ([1]) and gives a token when one stands there that must be signed."""
-    for dotted, _oid, _values in _read_set(element, 1, limit=limit):
-        if dotted in _NAMES:  # RFC 5652 11.1, 11.2, 11.3, RFC 5035 3, RFC 6211 2
-            return f"{_NAMES[dotted]}-unsigned"
+    for attribute in _read_set(element, 1, limit=limit):
+        if attribute.dotted in _NAMES:  # RFC 5652 11.1, 11.2, 11.3, RFC 5035 3, RFC 6211 2
+            return f"{_NAMES[attribute.dotted]}-unsigned"
     return ""
 
 
-def _read_set(element: bytes, number: int, *, limit: int) -> list[tuple[str, bytes, list[bytes]]]:
-    attributes: list[tuple[str, bytes, list[bytes]]] = []
+Protection = tuple[AlgorithmIdentifier, AlgorithmIdentifier]
+_Value = str | bytes | datetime | CertificateHash | Protection | None
+"""What an attribute that we know says; None where its one value cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attribute:
+    dotted: str
+    canonical: bytes
+    """Its DER form."""
+    count: int
+    """How many values it has."""
+    value: _Value
+
+
+def _read_set(element: bytes, number: int, *, limit: int) -> list[_Attribute]:
+    attributes: list[_Attribute] = []
     cursor = Cursor.over(element)
-    with cursor.inside(der.context(number)):
-        while cursor.tag() is not None:
-            if len(attributes) == limit:
-                raise CmsLimitError("cms-attributes")
-            with cursor.inside(der.SEQUENCE):
-                dotted = read_oid(cursor)
-                values: list[bytes] = []
-                with cursor.inside(der.SET):
-                    while cursor.tag() is not None:
-                        values.append(cursor.raw())
-            attributes.append((dotted, der.oid(dotted), values))
+    cursor.enter(der.context(number))
+    while cursor.tag() is not None:
+        if len(attributes) == limit:
+            raise CmsLimitError("cms-attributes")
+        one = cursor.raw(der.SEQUENCE)
+        # All but digest and time are the same in all messages of a signer.
+        attributes.append((_attribute if len(one) <= MAX_REMEMBERED else _attribute.__wrapped__)(one))
+    cursor.leave()
     cursor.finish()
     return attributes
 
 
-def _with_values(as_sent: bytes, sorted_der: bytes, known: dict[str, bytes]) -> SignedAttributes:
-    name = ""
+@lru_cache(maxsize=1024)
+def _attribute(element: bytes) -> _Attribute:
+    cursor = Cursor.over(element)
+    values: list[bytes] = []
+    with cursor.inside(der.SEQUENCE):
+        dotted = read_oid(cursor)
+        with cursor.inside(der.SET):
+            while cursor.tag() is not None:
+                values.append(cursor.raw())
+    value = _value(dotted, values[0]) if dotted in _NAMES and len(values) == 1 else None
+    return _Attribute(dotted, der.sequence(_oid(dotted), der.set_of(values)), len(values), value)
+
+
+_oid = lru_cache(maxsize=256)(der.oid)
+
+
+def _value(dotted: str, element: bytes) -> _Value:
+    cursor = Cursor.over(element)
+    value: _Value
     try:
-        content_type, message_digest = "", b""
-        signing_time: datetime | None = None
-        hashes: list[CertificateHash] = []
-        protection: tuple[AlgorithmIdentifier, AlgorithmIdentifier] | None = None
-        for dotted, value in known.items():
-            name = _NAMES[dotted]
-            cursor = Cursor.over(value)
-            if dotted == oids.CONTENT_TYPE:
-                content_type = read_oid(cursor)
-            elif dotted == oids.MESSAGE_DIGEST:
-                message_digest = cursor.value(der.OCTET_STRING)
-            elif dotted == oids.SIGNING_TIME:
-                signing_time = read_time(cursor)
-            elif dotted == oids.ALGORITHM_PROTECTION:
-                protection = _read_protection(cursor)
-            else:
-                hashes.append(_read_certificate_hash(cursor, dotted))
-            cursor.finish()
+        if dotted == oids.CONTENT_TYPE:
+            value = read_oid(cursor)
+        elif dotted == oids.MESSAGE_DIGEST:
+            value = cursor.value(der.OCTET_STRING)
+        elif dotted == oids.SIGNING_TIME:
+            value = read_time(cursor)
+        elif dotted == oids.ALGORITHM_PROTECTION:
+            value = _read_protection(cursor)
+        else:
+            value = _read_certificate_hash(cursor, dotted)
+        cursor.finish()
     except CmsSyntaxError:
-        return SignedAttributes(as_sent=as_sent, sorted_der=sorted_der, fault=f"{name}-malformed")
+        return None
+    return value
+
+
+def _with_values(as_sent: bytes, sorted_der: bytes, known: dict[str, _Value]) -> SignedAttributes:
+    content_type, message_digest = known.get(oids.CONTENT_TYPE), known.get(oids.MESSAGE_DIGEST)
+    time, protection = known.get(oids.SIGNING_TIME), known.get(oids.ALGORITHM_PROTECTION)
     return SignedAttributes(
         as_sent=as_sent,
         sorted_der=sorted_der,
-        content_type=content_type,
-        message_digest=message_digest,
-        signing_time=signing_time,
-        certificate_hashes=tuple(hashes),
-        protection=protection,
+        content_type=content_type if isinstance(content_type, str) else "",
+        message_digest=message_digest if isinstance(message_digest, bytes) else b"",
+        signing_time=time if isinstance(time, datetime) else None,
+        certificate_hashes=tuple(value for value in known.values() if isinstance(value, CertificateHash)),
+        protection=protection if isinstance(protection, tuple) else None,
     )
 
 

@@ -8,7 +8,6 @@ outside the content to a budget, so hostile input costs little time and memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final, Protocol
 
 from mailsigil.cms import der
@@ -132,13 +131,20 @@ class Cursor:
                 raise CmsSyntaxError("truncated", "an element of indefinite length has no end")
         elif self.position >= end:
             return None
+        offset = self.position - self._window_start
+        if 0 <= offset < len(self._window):
+            return self._window[offset]
         return self.octets(self.position, self.position + 1)[0]
 
     def element(self) -> tuple[int, int, int | None]:
         """Reads the next header: identifier octet, start of the content, its end (None: indefinite)."""
         limit = self._limits[-1]
         start = self.position
-        head = self.octets(start, min(start + 10, limit))
+        offset = start - self._window_start
+        if offset >= 0 and offset + 10 <= len(self._window) and start + 10 <= limit:
+            head = self._window[offset : offset + 10]
+        else:
+            head = self.octets(start, min(start + 10, limit))
         if len(head) < 2:
             raise CmsSyntaxError("truncated", "the signature ends where an element should begin")
         tag, length = head[0], head[1]
@@ -181,12 +187,10 @@ class Cursor:
             self._charge(2)
             self.position += 2
 
-    @contextmanager
-    def inside(self, tag: int) -> Iterator[None]:
+    def inside(self, tag: int) -> _Inside:
         """Enters an element and leaves it at the end of the `with` block."""
         self.enter(tag)
-        yield
-        self.leave()
+        return _Inside(self)
 
     def finish(self) -> None:
         """Raises CmsSyntaxError unless everything has been read."""
@@ -247,6 +251,22 @@ class Cursor:
                 self.leave()
             if len(self._ends) == outside:
                 return
+
+
+class _Inside:
+    """The `with` block of `Cursor.inside`; an error in it goes on as it is."""
+
+    __slots__ = ("_cursor",)
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._cursor.leave()
 
 
 def _unexpected(found: int, wanted: int) -> CmsSyntaxError:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from mailsigil.cms import der, oids
 from mailsigil.cms.algorithms import Family
 from mailsigil.cms.attributes import CertificateHash, SignedAttributes, find_misplaced, parse_attributes
 from mailsigil.cms.ber import CmsSyntaxError, Cursor
-from mailsigil.cms.values import AlgorithmIdentifier, read_algorithm, read_integer
+from mailsigil.cms.values import MAX_REMEMBERED, AlgorithmIdentifier, read_algorithm, read_integer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +108,13 @@ def _read_sid(cursor: Cursor) -> SignerIdentifier:
     by_key = der.context(0, constructed=False)
     if cursor.tag() == by_key:
         return SignerIdentifier(subject_key_id=cursor.value(by_key))
+    element = cursor.raw(der.SEQUENCE)
+    return (_issuer_and_serial if len(element) <= MAX_REMEMBERED else _issuer_and_serial.__wrapped__)(element)
+
+
+@lru_cache(maxsize=1024)
+def _issuer_and_serial(element: bytes) -> SignerIdentifier:
+    cursor = Cursor.over(element)
     with cursor.inside(der.SEQUENCE):
         issuer = cursor.raw(der.SEQUENCE)
         serial = read_integer(cursor)
@@ -114,7 +122,11 @@ def _read_sid(cursor: Cursor) -> SignerIdentifier:
 
 
 def _read_signature_algorithm(cursor: Cursor) -> SignatureAlgorithm:
-    identifier = read_algorithm(cursor)
+    return _understood(read_algorithm(cursor))
+
+
+@lru_cache(maxsize=1024)
+def _understood(identifier: AlgorithmIdentifier) -> SignatureAlgorithm:
     if identifier.oid == oids.RSASSA_PSS:
         return _read_pss(identifier)
     family, digest = oids.SIGNATURES.get(identifier.oid, (None, ""))

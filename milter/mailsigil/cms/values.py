@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from mailsigil.cms import der
@@ -12,6 +13,8 @@ from mailsigil.cms.ber import CmsSyntaxError, Cursor
 
 _MAX_OID: Final = 64
 _MAX_INTEGER: Final = 64
+MAX_REMEMBERED: Final = 1024
+"""Octets of an element whose meaning is remembered."""
 # RFC 5652 11.3: Z, seconds always there, no fraction
 _UTC_TIME: Final = re.compile(rb"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z")
 _GENERALIZED_TIME: Final = re.compile(rb"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z")
@@ -27,7 +30,11 @@ class AlgorithmIdentifier:
 
 def read_oid(cursor: Cursor) -> str:
     """The next OBJECT IDENTIFIER in dotted form."""
-    content = cursor.value(der.OBJECT_IDENTIFIER)
+    return _dotted(cursor.value(der.OBJECT_IDENTIFIER))
+
+
+@lru_cache(maxsize=1024)
+def _dotted(content: bytes) -> str:
     if not content or len(content) > _MAX_OID or content[-1] & 0x80:
         raise CmsSyntaxError("bad-oid", "an object identifier is empty, cut off or far too long")
     arcs: list[int] = []
@@ -74,6 +81,15 @@ def read_time(cursor: Cursor) -> datetime:
 
 def read_algorithm(cursor: Cursor, tag: int = der.SEQUENCE) -> AlgorithmIdentifier:
     """The next AlgorithmIdentifier."""
+    element = cursor.raw(tag)
+    return (_algorithm if len(element) <= MAX_REMEMBERED else _algorithm.__wrapped__)(element, tag)
+
+
+# The same few algorithms, names and attributes stand in every signature of a sender. What such small
+# pieces say depends on their octets alone, so it is remembered, within bounds; errors are not.
+@lru_cache(maxsize=1024)
+def _algorithm(element: bytes, tag: int) -> AlgorithmIdentifier:
+    cursor = Cursor.over(element)
     with cursor.inside(tag):
         oid = read_oid(cursor)
         parameters = b"" if cursor.tag() is None else cursor.raw()
@@ -81,6 +97,7 @@ def read_algorithm(cursor: Cursor, tag: int = der.SEQUENCE) -> AlgorithmIdentifi
     return AlgorithmIdentifier(oid, b"" if parameters == der.NULL else parameters)
 
 
+@lru_cache(maxsize=2048)
 def certificate_identity(certificate: bytes) -> tuple[bytes, int]:
     """The issuer (DER Name) and the serial number of a certificate. Raises CmsSyntaxError."""
     cursor = Cursor.over(certificate)

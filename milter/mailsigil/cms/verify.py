@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -130,12 +131,16 @@ def _is_meant(sid: SignerIdentifier, certificate: bytes) -> bool:
             return certificate_identity(certificate) == (sid.issuer, sid.serial)
         except CmsError:
             return False
+    return _key_id(certificate) == sid.subject_key_id
+
+
+@lru_cache(maxsize=1024)
+def _key_id(certificate: bytes) -> bytes | None:
     try:
         extensions = x509.load_der_x509_certificate(certificate).extensions
-        key_id = extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+        return extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
     except (*_UNREADABLE, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        return False
-    return key_id == sid.subject_key_id
+        return None
 
 
 def _choose_scheme(signer: SignerInfo, signed_data: SignedData) -> Scheme:
@@ -235,6 +240,7 @@ def _check_signature(
     raise first or _Refusal(SignerStatus.NO_CERTIFICATE, "no-certificate")
 
 
+@lru_cache(maxsize=1024)
 def _load_key(certificate: bytes, scheme: Scheme) -> CertificatePublicKeyTypes:
     try:
         loaded = x509.load_der_x509_certificate(certificate)
