@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import click
 from mailsigil.cli.misuse import Misuse
 from mailsigil.keys.authority import Authority, AuthorityError
 from mailsigil.keys.profile import KeyKind, RequestError, Subject
+from mailsigil.keys.register import Entry, Reason, RegisterError
 from mailsigil.pki.level import Level
 
 _KEYS = click.Choice([kind.value for kind in KeyKind])
@@ -118,8 +121,8 @@ def issue(
 
 @command.command()
 @_directory
-@click.option("--days", default=7, show_default=True, help="Days until the next list is due.")
-def crl(directory: Path, days: int) -> None:
+@click.option("--days", type=int, help="Days until the next list is due [default: as in ca.toml, else 7].")
+def crl(directory: Path, days: int | None) -> None:
     """Write fresh revocation lists, DIR/issuing.crl and DIR/root.crl (DER)."""
     try:
         paths = Authority.load(directory).write_crls(now=datetime.now(UTC), days=days)
@@ -127,6 +130,72 @@ def crl(directory: Path, days: int) -> None:
         raise Misuse(str(error)) from error
     for path in paths:
         click.echo(str(path))
+
+
+@command.command()
+@_directory
+@click.argument("serial")
+@click.option(
+    "--reason",
+    type=click.Choice([reason.value for reason in Reason]),
+    default=Reason.UNSPECIFIED.value,
+    show_default=True,
+    help="Why; receivers can read it.",
+)
+def revoke(directory: Path, serial: str, reason: str) -> None:
+    """Revoke the certificate with the serial number SERIAL, for good.
+
+    SERIAL is hexadecimal, as `mailsigil ca list` shows it. Fresh revocation lists are written at once; a
+    running `mailsigil ca serve` on this folder publishes them and tells by OCSP.
+    """
+    number = _serial(serial)
+    try:
+        entry = Authority.load(directory).revoke(number, reason=Reason(reason), now=datetime.now(UTC))
+    except AuthorityError as error:
+        raise Misuse(str(error)) from error
+    click.echo(f"Revoked {number:x}, {entry.level} of {entry.address}.")
+
+
+@command.command(name="list")
+@_directory
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON list instead of lines for people.")
+@click.option("--address", default="", help="Only the certificates of this address.")
+def list_certificates(directory: Path, as_json: bool, address: str) -> None:
+    """List the certificates that were issued, the oldest first."""
+    try:
+        entries = Authority.load(directory).register.entries()
+    except (AuthorityError, RegisterError) as error:
+        raise Misuse(str(error)) from error
+    now = datetime.now(UTC)
+    rows = [_row(entry, now) for entry in entries if address.lower() in ("", entry.address.lower())]
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        return
+    for row in rows:
+        state = f"{row['state']} ({row['reason']})" if row["reason"] else row["state"]
+        click.echo(f"{row['serial']:<32}  {row['level']:<4} {row['until'][:10]}  {row['address']}  {state}")
+
+
+def _row(entry: Entry, now: datetime) -> dict[str, str]:
+    revocation = entry.revocation
+    state = "revoked" if revocation else "expired" if entry.not_after < now else "good"
+    return {
+        "serial": f"{entry.serial:x}",
+        "level": entry.level,
+        "address": entry.address,
+        "until": entry.not_after.isoformat(),
+        "issuer": entry.issuer,
+        "state": state,
+        "revoked": revocation.at.isoformat() if revocation else "",
+        "reason": revocation.reason.value if revocation else "",
+    }
+
+
+def _serial(text: str) -> int:
+    digits = text.replace(":", "").lower().removeprefix("0x")
+    if not re.fullmatch(r"[0-9a-f]{1,40}", digits):
+        raise Misuse(f"{text!r} is no serial number; give it in hexadecimal, as mailsigil ca list shows it")
+    return int(digits, 16)
 
 
 def _person(name: str, given_name: str, surname: str) -> tuple[str, str]:

@@ -6,9 +6,11 @@
     issuing.pem  issuing.key    what signs the certificates for mail
     index.jsonl                 the register: one JSON object a line, only ever appended to
     issuing.crl  root.crl       what was revoked (DER), written by :meth:`Authority.write_crls`
+    ca.toml                     settings, where there are any (config/authority.py)
 
-A line of the register has an ``event``: ``issued`` (serial, address, level, not_after), ``revoked``
-(serial, at) or ``crl`` (number). Serials are lower-case hexadecimal, times are UTC in ISO 8601.
+A line of the register has an ``event``: ``issued`` (serial, address, level, not_after, and issuer where it
+is the root), ``revoked`` (serial, at, reason) or ``crl`` (number). Serials are lower-case hexadecimal, times
+are UTC in ISO 8601.
 
 It suits small organisations, tests and trials. The private keys lie in the folder without a passphrase,
 so whoever reads the folder is the authority.
@@ -17,27 +19,36 @@ so whoever reads the folder is the authority.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.exceptions import InvalidSignature
 
+from mailsigil.config.authority import AuthoritySettings
 from mailsigil.keys import files, profile
-from mailsigil.keys.profile import Issuer, KeyKind, Subject, Validity
-from mailsigil.keys.register import Register, RegisterError
+from mailsigil.keys.authority_files import (
+    AuthorityError,
+    certificate_pem,
+    key_pem,
+    load_issuer,
+    load_settings,
+    prepare_folder,
+    write,
+)
+from mailsigil.keys.profile import Issuer, KeyKind, Publication, PublicKey, Subject, Validity
+from mailsigil.keys.register import ISSUING, ROOT, Entry, Reason, Register, RegisterError
+from mailsigil.keys.revocation_list import revocation_list
+
+__all__ = ["Authority", "AuthorityError", "Issued", "random_serial"]
 
 BACKDATE: Final = timedelta(minutes=5)
 """How far validity reaches back, for receivers whose clocks are late."""
-_ROOT, _ISSUING = "root", "issuing"
-
-
-class AuthorityError(Exception):
-    """The authority cannot do what it was asked for; the message tells what to mend."""
+SERVER_LEVEL: Final = "TLS"
+"""What the register says in place of a level about the certificate of the authority's own server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +65,32 @@ def random_serial() -> int:
 
 
 class Authority:
-    """An authority in its folder. Create it with :meth:`init` or :meth:`load`."""
+    """An authority in its folder, made by :meth:`init` or :meth:`load`. Safe to share between threads."""
 
-    def __init__(self, directory: Path, *, root: Issuer, issuing: Issuer) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        root: Issuer,
+        issuing: Issuer,
+        settings: AuthoritySettings | None = None,
+    ) -> None:
         self.directory = directory
-        self._root = root
-        self._issuing = issuing
-        self._register = Register(directory / "index.jsonl")
+        self.settings = settings = settings or AuthoritySettings()
+        self.issuers = {ISSUING: issuing, ROOT: root}
+        """The two authorities at work, by the names of their files."""
+        self.register = Register(directory / "index.jsonl")
+        self._publication = Publication(settings.publish.url)
 
     @property
     def root(self) -> x509.Certificate:
         """The trust anchor."""
-        return self._root.certificate
+        return self.issuers[ROOT].certificate
 
     @property
     def issuing(self) -> x509.Certificate:
         """The intermediate that goes into every signed mail."""
-        return self._issuing.certificate
+        return self.issuers[ISSUING].certificate
 
     @classmethod
     def init(
@@ -94,7 +114,8 @@ class Authority:
         issuing_name = profile.authority_name(organisation, shown)
         if not 1 <= years <= 50:
             raise AuthorityError("a root lasts from 1 to 50 years; choose --years within that")
-        _prepare_folder(directory)
+        prepare_folder(directory)
+        settings = load_settings(directory)
         start = (now - BACKDATE).replace(microsecond=0)
         root_key, issuing_key = key.generate(), key.generate()
         root = Issuer(
@@ -108,15 +129,16 @@ class Authority:
         )
         certificate = profile.issuing_certificate(
             root,
-            key=issuing_key,
+            key=issuing_key.public_key(),
             name=issuing_name,
             serial=serial(),
             valid=Validity(start, start + timedelta(days=365.25 * years / 2)),
+            publication=Publication(settings.publish.url),
         )
-        for stem, issuer in ((_ROOT, root), (_ISSUING, Issuer(certificate, issuing_key))):
-            _write(directory / f"{stem}.key", _key_pem(issuer.key))
-            _write(directory / f"{stem}.pem", _certificate_pem(issuer.certificate))
-        return cls(directory, root=root, issuing=Issuer(certificate, issuing_key))
+        for stem, issuer in ((ROOT, root), (ISSUING, Issuer(certificate, issuing_key))):
+            write(directory / f"{stem}.key", key_pem(issuer.key))
+            write(directory / f"{stem}.pem", certificate_pem(issuer.certificate))
+        return cls(directory, root=root, issuing=Issuer(certificate, issuing_key), settings=settings)
 
     @classmethod
     def load(cls, directory: Path) -> Authority:
@@ -126,7 +148,34 @@ class Authority:
                 f"there is no authority in {directory}; create one with"
                 f" mailsigil ca init --dir {directory} --organisation NAME"
             )
-        return cls(directory, root=_load_issuer(directory, _ROOT), issuing=_load_issuer(directory, _ISSUING))
+        return cls(
+            directory,
+            root=load_issuer(directory, ROOT),
+            issuing=load_issuer(directory, ISSUING),
+            settings=load_settings(directory),
+        )
+
+    def certify(
+        self,
+        subject: Subject,
+        *,
+        key: PublicKey,
+        days: int = 365,
+        now: datetime,
+        serial: Callable[[], int] = random_serial,
+    ) -> x509.Certificate:
+        """Issue a certificate for a key that somebody else holds. Raises ``AuthorityError``."""
+        certificate = profile.leaf_certificate(
+            self.issuers[ISSUING],
+            key=key,
+            subject=subject,
+            serial=serial(),
+            valid=self._validity(days, now),
+            publication=self._publication,
+        )
+        # Registered before anybody has it: what may be out in the world must be revocable.
+        self._note(certificate, subject.mailbox, subject.level.value, ISSUING)
+        return certificate
 
     def issue(
         self,
@@ -144,132 +193,107 @@ class Authority:
         The file holds key, certificate and issuing authority, and appears at once with mode 0600; one that
         exists is only replaced with ``replace``. Raises ``AuthorityError``.
         """
+        self._validity(days, now)
+        path = out / files.address_file_name(subject.mailbox)
+        if path.exists() and not replace:
+            raise AuthorityError(f"{path} exists already; give --replace to put a new key in its place")
+        private = key.generate()
+        certificate = self.certify(subject, key=private.public_key(), days=days, now=now, serial=serial)
+        content = key_pem(private) + certificate_pem(certificate) + certificate_pem(self.issuing)
+        write(path, content, replace=replace, make_folder=True)
+        return Issued(path, certificate)
+
+    def issue_server(
+        self, names: Sequence[x509.GeneralName], *, shown: str, path: Path, days: int = 397, now: datetime
+    ) -> x509.Certificate:
+        """Issue a TLS server certificate with a new key into a file, in place of one that is there.
+
+        ``shown`` is what the register says for whom. Raises ``AuthorityError``.
+        """
+        private = KeyKind.P256.generate()
+        start = (now - BACKDATE).replace(microsecond=0)
+        certificate = profile.server_certificate(
+            self.issuers[ROOT],
+            key=private.public_key(),
+            names=names,
+            serial=random_serial(),
+            valid=Validity(start, min(start + timedelta(days=days), self.root.not_valid_after_utc)),
+            publication=self._publication,
+        )
+        self._note(certificate, shown, SERVER_LEVEL, ROOT)
+        write(path, key_pem(private) + certificate_pem(certificate), replace=True)
+        return certificate
+
+    def revoke(self, serial: int, *, reason: Reason = Reason.UNSPECIFIED, now: datetime) -> Entry:
+        """Revoke a certificate for good, and write fresh lists. Raises ``AuthorityError``."""
+        try:
+            entry = self.register.entry(serial)
+            if entry is None:
+                raise AuthorityError(
+                    f"no certificate with the serial {serial:x} was issued here; see mailsigil ca list"
+                )
+            if entry.revocation is not None:
+                at = entry.revocation.at
+                raise AuthorityError(
+                    f"the certificate {serial:x} is revoked already, since {at:%Y-%m-%d %H:%M}"
+                )
+            self.register.revoke(serial=serial, at=now, reason=reason)
+        except RegisterError as error:
+            raise AuthorityError(str(error)) from error
+        self.write_crls(now=now)
+        return entry
+
+    def entry_of(self, certificate: x509.Certificate) -> Entry | None:
+        """Give the record of a certificate that this authority issued; None for every other one."""
+        try:
+            certificate.verify_directly_issued_by(self.issuing)
+        except (ValueError, TypeError, InvalidSignature):
+            return None
+        try:
+            entry = self.register.entry(certificate.serial_number)
+        except RegisterError as error:
+            raise AuthorityError(str(error)) from error
+        return entry if entry is not None and entry.issuer == ISSUING else None
+
+    def write_crls(self, *, now: datetime, days: int | None = None) -> tuple[Path, ...]:
+        """Write a fresh revocation list for each of the two authorities, good for ``days``."""
+        days = self.settings.publish.crl_days if days is None else days
+        if not 1 <= days <= 400:
+            raise AuthorityError("a revocation list lasts from 1 to 400 days; choose --days within that")
+        try:
+            number = self.register.next_crl_number(now)
+            revoked = self.register.revoked()
+            of_root = {entry.serial for entry in self.register.entries() if entry.issuer == ROOT}
+        except RegisterError as error:
+            raise AuthorityError(str(error)) from error
+        paths = []
+        for stem, issuer in self.issuers.items():
+            path = self.directory / f"{stem}.crl"
+            entries = {
+                serial: each for serial, each in revoked.items() if (serial in of_root) == (stem == ROOT)
+            }
+            valid = Validity(now, now + timedelta(days=days))
+            write(path, revocation_list(issuer, entries, number=number, valid=valid), replace=True)
+            paths.append(path)
+        return tuple(paths)
+
+    def _validity(self, days: int, now: datetime) -> Validity:
         if not 1 <= days <= 1185:  # S/MIME BR 6.3.2: the longest of the three generations
             raise AuthorityError("a mail certificate lasts from 1 to 1185 days; choose --days within that")
         start = (now - BACKDATE).replace(microsecond=0)
         end = min(start + timedelta(days=days), self.issuing.not_valid_after_utc)
         if end <= now:
             raise AuthorityError("the issuing authority has expired; set up a new one with mailsigil ca init")
-        path = out / files.address_file_name(subject.mailbox)
-        if path.exists() and not replace:
-            raise AuthorityError(f"{path} exists already; give --replace to put a new key in its place")
-        private = key.generate()
-        certificate = profile.leaf_certificate(
-            self._issuing,
-            key=private,
-            subject=subject,
-            serial=serial(),
-            valid=Validity(max(start, self.issuing.not_valid_before_utc), end),
-        )
-        # Registered first: what may be out in the world must be revocable.
-        self._record_issue(subject, certificate)
-        content = _key_pem(private) + _certificate_pem(certificate) + _certificate_pem(self.issuing)
-        _write(path, content, replace=replace, make_folder=True)
-        return Issued(path, certificate)
+        return Validity(max(start, self.issuing.not_valid_before_utc), end)
 
-    def write_crls(self, *, now: datetime, days: int = 7) -> tuple[Path, ...]:
-        """Write a fresh revocation list for each of the two authorities, good for ``days``."""
-        if not 1 <= days <= 400:
-            raise AuthorityError("a revocation list lasts from 1 to 400 days; choose --days within that")
+    def _note(self, certificate: x509.Certificate, address: str, level: str, issuer: str) -> None:
         try:
-            number = self._register.next_crl_number(now)
-            revoked = self._register.revoked()
-        except RegisterError as error:
-            raise AuthorityError(str(error)) from error
-        paths = []
-        for stem, issuer, entries in ((_ISSUING, self._issuing, revoked), (_ROOT, self._root, {})):
-            path = self.directory / f"{stem}.crl"
-            crl = _crl(issuer, entries, number, Validity(now, now + timedelta(days=days)))
-            _write(path, crl, replace=True)
-            paths.append(path)
-        return tuple(paths)
-
-    def _record_issue(self, subject: Subject, certificate: x509.Certificate) -> None:
-        try:
-            self._register.issued(
+            self.register.issued(
                 serial=certificate.serial_number,
-                address=subject.mailbox,
-                level=subject.level.value,
+                address=address,
+                level=level,
                 not_after=certificate.not_valid_after_utc,
+                issuer=issuer,
             )
         except RegisterError as error:
             raise AuthorityError(str(error)) from error
-
-
-def _prepare_folder(directory: Path) -> None:
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        entries = {entry.name for entry in directory.iterdir()}
-        taken = sorted(entries & {"root.pem", "root.key", "issuing.pem", "issuing.key", "index.jsonl"})
-        if taken:
-            raise AuthorityError(
-                f"{directory} holds an authority already ({taken[0]}); choose another folder"
-            )
-        if not entries:
-            directory.chmod(0o700)
-        elif directory.stat().st_mode & 0o077:
-            raise AuthorityError(f"{directory} is open to other users; run chmod 700 {directory}")
-    except OSError as error:
-        raise AuthorityError(f"{directory} cannot be used: {error.strerror}") from error
-
-
-def _write(path: Path, content: bytes, *, replace: bool = False, make_folder: bool = False) -> None:
-    try:
-        if make_folder:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.write_private(path, content, replace=replace)
-    except FileExistsError as error:
-        raise AuthorityError(f"{path} exists already and is left as it is") from error
-    except OSError as error:
-        raise AuthorityError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _load_issuer(directory: Path, stem: str) -> Issuer:
-    path = directory / f"{stem}.pem"
-    key_path = directory / f"{stem}.key"
-    try:
-        if key_path.stat().st_mode & 0o077:
-            raise AuthorityError(f"{key_path} is open to other users; run chmod 600 {key_path}")
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
-        key = serialization.load_pem_private_key(key_path.read_bytes(), password=None)
-    except OSError as error:
-        raise AuthorityError(f"{error.filename} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
-        raise AuthorityError(f"{path} or {key_path} is damaged; restore them from a backup") from error
-    if not isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
-        raise AuthorityError(f"{key_path} holds a kind of key that cannot sign certificates here")
-    if key.public_key() != certificate.public_key():
-        raise AuthorityError(f"{key_path} does not belong to {path}; restore both from one backup")
-    return Issuer(certificate, key)
-
-
-def _crl(issuer: Issuer, revoked: dict[int, datetime], number: int, valid: Validity) -> bytes:
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(issuer.certificate.subject)
-        .last_update(valid.not_before.replace(microsecond=0))
-        .next_update(valid.not_after.replace(microsecond=0))
-        .add_extension(x509.CRLNumber(number), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
-                issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-            ),
-            critical=False,
-        )
-    )
-    for serial, moment in sorted(revoked.items()):
-        builder = builder.add_revoked_certificate(
-            x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(moment).build()
-        )
-    signed = builder.sign(issuer.key, profile.signature_hash(issuer.key))
-    return signed.public_bytes(serialization.Encoding.DER)
-
-
-def _key_pem(key: profile.PrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _certificate_pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)

@@ -7,6 +7,7 @@ our own arc: a private authority has no right to the Forum's.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
@@ -15,7 +16,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from mailsigil.pki import oids
 from mailsigil.pki.level import MAILSIGIL_POLICIES, Level
@@ -25,6 +26,7 @@ UPPER_BOUND: Final = 64
 """Characters of a name in a certificate (RFC 5280 appendix A.1, ub-common-name and its kin)."""
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 _POLICY_OF: Final = {level: oid for oid, level in MAILSIGIL_POLICIES.items()}
 _LOCAL_PART: Final = re.compile(r'[^\s"(),:;<>@\[\\\]]{1,64}')
@@ -113,6 +115,28 @@ class Validity:
 
 
 @dataclass(frozen=True, slots=True)
+class Publication:
+    """Where an authority publishes what relying parties look up; what certificates say about it."""
+
+    url: str = ""
+    """The place under which everything is found, without a final slash; empty for nowhere."""
+
+    def mark(self, builder: x509.CertificateBuilder, *, issuer: str) -> x509.CertificateBuilder:
+        """Adds the places (RFC 5280 4.2.1.13 and 4.2.2.1); ``issuer`` is the file name of who signs."""
+        if not self.url:
+            return builder
+        point = x509.DistributionPoint([_uri(f"{self.url}/{issuer}.crl")], None, None, None)
+        places = [
+            (AuthorityInformationAccessOID.OCSP, f"{self.url}/ocsp"),
+            (AuthorityInformationAccessOID.CA_ISSUERS, f"{self.url}/{issuer}.cer"),
+        ]
+        access = [x509.AccessDescription(method, _uri(place)) for method, place in places]
+        return builder.add_extension(x509.CRLDistributionPoints([point]), critical=False).add_extension(
+            x509.AuthorityInformationAccess(access), critical=False
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Issuer:
     """An authority at work: its certificate and what signs in its name."""
 
@@ -142,15 +166,22 @@ def signature_hash(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
 
 def root_certificate(*, key: PrivateKey, name: x509.Name, serial: int, valid: Validity) -> x509.Certificate:
     """Make a root that signs itself (S/MIME BR 7.1.2.1)."""
-    builder = _certificate(name, key, serial, valid).issuer_name(name)
+    builder = _certificate(name, key.public_key(), serial, valid).issuer_name(name)
     return _as_authority(builder, path_length=None).sign(key, signature_hash(key))
 
 
 def issuing_certificate(
-    root: Issuer, *, key: PrivateKey, name: x509.Name, serial: int, valid: Validity
+    root: Issuer,
+    *,
+    key: PublicKey,
+    name: x509.Name,
+    serial: int,
+    valid: Validity,
+    publication: Publication = Publication(),
 ) -> x509.Certificate:
     """Make an authority for mail certificates of all levels (S/MIME BR 7.1.2.2)."""
     builder = _as_authority(_certificate(name, key, serial, valid), path_length=0)
+    builder = publication.mark(builder, issuer="root")
     policies = [_policy(level) for level in Level]
     return root.sign(
         builder.add_extension(x509.CertificatePolicies(policies), critical=False).add_extension(
@@ -160,11 +191,17 @@ def issuing_certificate(
 
 
 def leaf_certificate(
-    issuer: Issuer, *, key: PrivateKey, subject: Subject, serial: int, valid: Validity
+    issuer: Issuer,
+    *,
+    key: PublicKey,
+    subject: Subject,
+    serial: int,
+    valid: Validity,
+    publication: Publication = Publication(),
 ) -> x509.Certificate:
     """Make a certificate for signing mail (S/MIME BR 7.1.2.3)."""
-    name = _subject_name(subject)
-    builder = _certificate(name, key, serial, valid)
+    name = subject_name(subject)
+    builder = publication.mark(_certificate(name, key, serial, valid), issuer="issuing")
     builder = (
         builder.add_extension(_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
@@ -173,6 +210,30 @@ def leaf_certificate(
         .add_extension(x509.SubjectAlternativeName([mail_name(subject.mailbox)]), critical=not list(name))
     )
     return issuer.sign(builder)
+
+
+def server_certificate(
+    root: Issuer,
+    *,
+    key: PublicKey,
+    names: Sequence[x509.GeneralName],
+    serial: int,
+    valid: Validity,
+    publication: Publication = Publication(),
+) -> x509.Certificate:
+    """Make a certificate for the authority's own TLS server.
+
+    The root signs it: the issuing authority is for mail alone, and TLS clients hold it to that.
+    """
+    organisation = root.certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    subject = x509.Name([*organisation, x509.NameAttribute(NameOID.COMMON_NAME, "Enrolment server")])
+    builder = publication.mark(_certificate(subject, key, serial, valid), issuer="root")
+    return root.sign(
+        builder.add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+    )
 
 
 def authority_name(organisation: str, common_name: str) -> x509.Name:
@@ -195,7 +256,8 @@ def mail_name(mailbox: str) -> x509.GeneralName:
     return x509.OtherName(x509.ObjectIdentifier(oids.SMTP_UTF8_MAILBOX), b"\x0c" + length + octets)
 
 
-def _subject_name(subject: Subject) -> x509.Name:
+def subject_name(subject: Subject) -> x509.Name:
+    """Give the names in the order in which certificates carry them."""
     person = f"{subject.given_name} {subject.surname}".strip()
     common_name = person or subject.organisation or subject.mailbox
     return _name(
@@ -212,16 +274,19 @@ def _name(*parts: tuple[x509.ObjectIdentifier, str]) -> x509.Name:
     return x509.Name([x509.NameAttribute(oid, value) for oid, value in parts if value])
 
 
-def _certificate(name: x509.Name, key: PrivateKey, serial: int, valid: Validity) -> x509.CertificateBuilder:
-    public = key.public_key()
+def _uri(url: str) -> x509.GeneralName:
+    return x509.UniformResourceIdentifier(url)
+
+
+def _certificate(name: x509.Name, key: PublicKey, serial: int, valid: Validity) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(name)
-        .public_key(public)
+        .public_key(key)
         .serial_number(serial)
         .not_valid_before(valid.not_before)
         .not_valid_after(valid.not_after)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 

@@ -5,47 +5,120 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from cryptography import x509
+
+ISSUING: Final = "issuing"
+"""The authority that signs certificates for mail; records without an issuer are its own."""
+ROOT: Final = "root"
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class RegisterError(Exception):
     """The register cannot be read or written; the message tells what to mend."""
 
 
+class Reason(StrEnum):
+    """Why a certificate is revoked (RFC 5280 5.3.1), as far as it fits certificates for mail."""
+
+    UNSPECIFIED = "unspecified"
+    KEY_COMPROMISE = "keyCompromise"
+    AFFILIATION_CHANGED = "affiliationChanged"
+    SUPERSEDED = "superseded"
+    CESSATION_OF_OPERATION = "cessationOfOperation"
+    PRIVILEGE_WITHDRAWN = "privilegeWithdrawn"
+
+    @property
+    def flag(self) -> x509.ReasonFlags:
+        """The reason as the library names it."""
+        return x509.ReasonFlags(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """When and why a certificate was revoked."""
+
+    at: datetime
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A certificate that was issued. Times are aware, in UTC."""
+
+    serial: int
+    address: str
+    """The mail address; the host name for the authority's own TLS server."""
+    level: str
+    not_after: datetime
+    issuer: str
+    revocation: Revocation | None = None
+
+
 class Register:
-    """A file that is only appended to, by one process at a time."""
+    """A file that is only appended to, by one process at a time, and read on from where it was read to.
+
+    Safe to share between threads; several processes may each have their own.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = threading.Lock()
+        self._forget()
 
-    def issued(self, *, serial: int, address: str, level: str, not_after: datetime) -> None:
+    def issued(
+        self, *, serial: int, address: str, level: str, not_after: datetime, issuer: str = ISSUING
+    ) -> None:
         """Note a certificate that is about to be handed out."""
-        self._append(
-            {
-                "event": "issued",
-                "serial": f"{serial:x}",
-                "address": address,
-                "level": level,
-                "not_after": _stamp(not_after),
-            }
-        )
+        record = {
+            "event": "issued",
+            "serial": f"{serial:x}",
+            "address": address,
+            "level": level,
+            "not_after": _stamp(not_after),
+        }
+        self._append(record if issuer == ISSUING else {**record, "issuer": issuer})
+
+    def revoke(self, *, serial: int, at: datetime, reason: Reason) -> None:
+        """Note that a certificate is revoked."""
+        self._append({"event": "revoked", "serial": f"{serial:x}", "at": _stamp(at), "reason": reason.value})
 
     def next_crl_number(self, now: datetime) -> int:
         """Take the next number for a revocation list (RFC 5280 5.2.3: ever growing)."""
-        number = 1 + max((int(e["number"]) for e in self._events() if e["event"] == "crl"), default=0)
+        with self._lock:
+            self._read_on()
+            number = self._crl_number + 1
         self._append({"event": "crl", "number": number, "at": _stamp(now)})
         return number
 
-    def revoked(self) -> dict[int, datetime]:
-        """Give the serials that were revoked, each with the moment."""
-        return {
-            int(e["serial"], 16): datetime.fromisoformat(e["at"])
-            for e in self._events()
-            if e["event"] == "revoked"
-        }
+    def entry(self, serial: int) -> Entry | None:
+        """Give what is known about a serial."""
+        with self._lock:
+            self._read_on()
+            return self._known(serial)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Give all certificates, the oldest first."""
+        with self._lock:
+            self._read_on()
+            return tuple(known for serial in self._issued if (known := self._known(serial)) is not None)
+
+    def revoked(self) -> dict[int, Revocation]:
+        """Give the serials that were revoked."""
+        with self._lock:
+            self._read_on()
+            return dict(self._revoked)
+
+    def _known(self, serial: int) -> Entry | None:
+        entry = self._issued.get(serial)
+        return entry and replace(entry, revocation=self._revoked.get(serial))
 
     def _append(self, record: dict[str, Any]) -> None:
         line = json.dumps(record, ensure_ascii=False) + "\n"
@@ -59,35 +132,73 @@ class Register:
         except OSError as error:
             raise RegisterError(f"{self.path} cannot be written: {error.strerror}") from error
 
-    def _events(self) -> Iterator[dict[str, Any]]:
-        try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return
-        except (OSError, UnicodeDecodeError) as error:
-            raise RegisterError(f"{self.path} cannot be read: {error}") from error
-        for number, line in enumerate(lines, start=1):
+    def _forget(self) -> None:
+        self._issued: dict[int, Entry] = {}
+        self._revoked: dict[int, Revocation] = {}
+        self._crl_number = 0
+        self._offset = 0
+        self._line = 0
+        self._inode = 0
+
+    def _read_on(self) -> None:
+        """Takes in the lines that were added. Raises RegisterError for one that is damaged."""
+        for number, line in self._new_lines():
             if not line.strip():
                 continue
             try:
-                event = json.loads(line)
-                _check(event)
+                self._take(json.loads(line))
             except (ValueError, KeyError, TypeError) as error:
+                self._forget()
                 raise RegisterError(f"{self.path}:{number} is damaged; correct or remove the line") from error
-            yield event
+
+    def _new_lines(self) -> Iterator[tuple[int, str]]:
+        try:
+            with self.path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_ino != self._inode or status.st_size < self._offset:
+                    self._forget()  # Somebody put another file in its place.
+                    self._inode = status.st_ino
+                if status.st_size == self._offset:
+                    return
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            self._forget()
+            return
+        except OSError as error:
+            raise RegisterError(f"{self.path} cannot be read: {error.strerror}") from error
+        # Another process may be in the middle of its line; a file that was edited may end without one.
+        complete = data[: data.rfind(b"\n") + 1]
+        for line in complete.splitlines(keepends=True):
+            self._line += 1
+            yield self._line, line.decode("utf-8", "replace")
+            self._offset += len(line)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        """Raises ``ValueError``, ``KeyError`` or ``TypeError`` for a record that is not as it should be."""
+        match event["event"]:
+            case "issued":
+                serial = int(event["serial"], 16)
+                self._issued[serial] = Entry(
+                    serial=serial,
+                    address=str(event.get("address", "")),
+                    level=str(event.get("level", "")),
+                    not_after=_moment(event["not_after"]) if "not_after" in event else _NEVER,
+                    issuer=str(event.get("issuer", ISSUING)),
+                )
+            case "revoked":
+                reason = Reason(event.get("reason", Reason.UNSPECIFIED))
+                # The first moment counts: what was signed after it has been worthless since.
+                self._revoked.setdefault(int(event["serial"], 16), Revocation(_moment(event["at"]), reason))
+            case "crl":
+                self._crl_number = max(self._crl_number, int(event["number"]))
 
 
-def _check(event: dict[str, Any]) -> None:
-    """Raise ``ValueError``, ``KeyError`` or ``TypeError`` for a record that is not as it should be."""
-    match event["event"]:
-        case "issued":
-            int(event["serial"], 16)
-        case "revoked":
-            int(event["serial"], 16)
-            if datetime.fromisoformat(event["at"]).utcoffset() is None:
-                raise ValueError("a time without its zone")
-        case "crl":
-            int(event["number"])
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.utcoffset() is None:
+        raise ValueError("a time without its zone")
+    return moment
 
 
 def _stamp(moment: datetime) -> str:

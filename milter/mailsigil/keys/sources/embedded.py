@@ -1,0 +1,117 @@
+"""The embedded authority as a source: it certifies in this process what the key agent makes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from mailsigil.keys.answers import Question, checked_chain
+from mailsigil.keys.authority import Authority, AuthorityError
+from mailsigil.keys.errors import SourceAnswer, SourceRefused
+from mailsigil.keys.newkey import NewKey
+from mailsigil.keys.profile import RequestError, Subject
+from mailsigil.keys.register import Reason
+from mailsigil.keys.source import HeldKey
+from mailsigil.keys.subject import SubjectRequest
+
+_T = TypeVar("_T")
+
+
+class EmbeddedIssuer:
+    """An Issuer (source.py) on the authority in a folder. ``now`` gives the time, aware, in UTC.
+
+    The folder is opened with the first request, so that its troubles are this source's alone.
+    """
+
+    def __init__(self, name: str, folder: Path, *, now: Callable[[], datetime]) -> None:
+        self._name = name
+        self._folder = folder
+        self._now = now
+        self._lock = threading.Lock()
+        self._opened: Authority | None = None
+
+    @property
+    def name(self) -> str:
+        """The source's name in the configuration."""
+        return self._name
+
+    def enrol(self, request: SubjectRequest, new: NewKey) -> tuple[bytes, ...]:
+        """Certifies a new key at the level that is asked for. Raises SourceRefused, SourceAnswer."""
+        return self._asked(lambda: self._certify(request, new))
+
+    def renew(self, request: SubjectRequest, new: NewKey, *, current: HeldKey) -> tuple[bytes, ...]:
+        """Certifies the successor of a key, unless that was revoked. Raises SourceRefused, SourceAnswer."""
+        held = x509.load_der_x509_certificate(current.chain[0])
+
+        def certify() -> tuple[bytes, ...]:
+            entry = self._authority().entry_of(held)
+            if entry is not None and entry.revocation is not None:
+                raise SourceRefused(
+                    self._name,
+                    f"the certificate of {request.address} was revoked on {entry.revocation.at:%Y-%m-%d}",
+                    "Remove its file from the state folder; where it is meant, a new one is enrolled then",
+                )
+            return self._certify(request, new)
+
+        return self._asked(certify)
+
+    def revoke(self, certificate: bytes) -> None:
+        """Revokes a certificate (DER) that this authority issued. Raises SourceRefused."""
+        self._asked(lambda: self._revoke(x509.load_der_x509_certificate(certificate)))
+
+    def _certify(self, request: SubjectRequest, new: NewKey) -> tuple[bytes, ...]:
+        authority = self._authority()
+        subject = Subject(
+            level=request.level,
+            address=request.address,
+            given_name=request.given_name,
+            surname=request.surname,
+            organisation=request.organisation,
+            title=request.title,
+        )
+        key = load_der_public_key(new.spki)
+        if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
+            raise SourceAnswer(
+                self._name, "this kind of key signs no mail", "Use RSA, P-256, P-384 or Ed25519"
+            )
+        now = self._now()
+        certificate = authority.certify(subject, key=key, days=authority.settings.est.days, now=now)
+        question = Question(source=self._name, address=request.address, now=now, spki=new.spki)
+        return checked_chain(question, (certificate, authority.issuing))
+
+    def _revoke(self, certificate: x509.Certificate) -> None:
+        authority = self._authority()
+        if authority.entry_of(certificate) is None:
+            raise SourceRefused(
+                self._name,
+                f"the certificate {certificate.serial_number:x} was not issued by this authority",
+                "Have it revoked by the one that issued it",
+            )
+        authority.revoke(certificate.serial_number, reason=Reason.CESSATION_OF_OPERATION, now=self._now())
+
+    def _authority(self) -> Authority:
+        with self._lock:
+            if self._opened is None:
+                self._opened = Authority.load(self._folder)
+            return self._opened
+
+    def _asked(self, action: Callable[[], _T]) -> _T:
+        try:
+            return action()
+        except RequestError as error:
+            raise SourceRefused(self._name, _clause(error), "Correct the level, or the names") from error
+        except AuthorityError as error:
+            raise SourceRefused(
+                self._name, _clause(error), f"See to the authority in {self._folder}, as the key agent's user"
+            ) from error
+
+
+def _clause(error: Exception) -> str:
+    return str(error).rstrip(".")
