@@ -278,7 +278,7 @@ def test_what_was_fetched_survives_a_restart(tmp_path: Path) -> None:
         lambda data: data[:-5],
         lambda data: data[:40],
         lambda data: b"",
-        lambda data: data[:-1] + b"\0",
+        lambda data: data[:-1] + bytes([data[-1] ^ 1]),
         lambda data: b"x" * len(data),
     ],
     ids=["truncated", "cut in its head", "empty", "changed", "something else"],
