@@ -44,6 +44,14 @@ class NewKey:
         signed = builder.sign(self.__key, signature_hash(self.__key))
         return signed.public_bytes(Encoding.DER)
 
+    def csr_like(self, old: x509.Certificate) -> bytes:
+        """A request that repeats subject and alternative name of an older certificate, DER."""
+        builder = x509.CertificateSigningRequestBuilder().subject_name(old.subject)
+        for extension in old.extensions:
+            if extension.oid == x509.SubjectAlternativeName.oid:
+                builder = builder.add_extension(extension.value, critical=extension.critical)
+        return builder.sign(self.__key, signature_hash(self.__key)).public_bytes(Encoding.DER)
+
     @property
     def scheme(self) -> Scheme:
         """How the key signs when nobody asks for another way."""

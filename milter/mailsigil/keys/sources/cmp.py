@@ -1,0 +1,376 @@
+"""CMP (RFC 9483): requests for certificates (p10cr, kur) and revocation (rr) over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from asn1crypto import core, csr, keys
+from asn1crypto import x509 as asn1_x509
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from mailsigil.cms.algorithms import Scheme
+from mailsigil.keys.answers import Question, checked_chain
+from mailsigil.keys.errors import Pending, SourceAnswer, SourceRefused, SourceUnavailable
+from mailsigil.keys.newkey import NewKey, subject_name
+from mailsigil.keys.source import HeldKey
+from mailsigil.keys.sources import cmp_asn1 as asn1
+from mailsigil.keys.sources.cmp_protection import (
+    Protector,
+    SharedSecret,
+    SignatureProtector,
+    check_protection,
+    signature_algorithm,
+)
+from mailsigil.keys.sources.http import HttpClient
+from mailsigil.keys.subject import SubjectRequest
+
+ACCEPTED: Final = frozenset({0, 1})
+"""PKIStatus: accepted, grantedWithMods (RFC 4210 5.2.3)."""
+WAITING: Final = 3
+MAX_WAITING: Final = 1000
+"""Transactions that wait for a decision."""
+_FAILURES: Final = (
+    "badAlg",
+    "badMessageCheck",
+    "badRequest",
+    "badTime",
+    "badCertId",
+    "badDataFormat",
+    "wrongAuthority",
+    "incorrectData",
+    "missingTimeStamp",
+    "badPOP",
+    "certRevoked",
+    "certConfirmed",
+    "wrongIntegrity",
+    "badRecipientNonce",
+    "timeNotAvailable",
+    "unacceptedPolicy",
+    "unacceptedExtension",
+    "addInfoNotAvailable",
+    "badSenderNonce",
+    "badCertTemplate",
+    "signerNotTrusted",
+    "transactionIdInUse",
+    "unsupportedVersion",
+    "notAuthorized",
+    "systemUnavail",
+    "systemFailure",
+    "duplicateCertReq",
+)
+"""PKIFailureInfo, by its bits (RFC 4210 5.2.3)."""
+
+
+class _Transaction:
+    """One exchange with its identifiers (RFC 4210 5.1.1)."""
+
+    def __init__(self) -> None:
+        self.identifier = secrets.token_bytes(16)
+        self.nonce = b""
+        self.theirs = b""
+
+
+class CmpAuthority:
+    """A CMP server as an Issuer. ``now`` gives the time, aware, in UTC."""
+
+    def __init__(
+        self,
+        http: HttpClient,
+        *,
+        protector: Callable[[], Protector],
+        secret: SharedSecret | None,
+        trusted: Callable[[], Sequence[x509.Certificate]],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._http = http
+        self._protector = protector
+        self._secret = secret
+        self._trusted = trusted
+        self._now = now
+        self._waiting: dict[bytes, tuple[_Transaction, str]] = {}
+
+    @property
+    def name(self) -> str:
+        """The source's name."""
+        return self._http.source
+
+    def enrol(self, request: SubjectRequest, new: NewKey) -> tuple[bytes, ...]:
+        """Has a new key certified by a PKCS#10 request (RFC 9483 4.1.4)."""
+        body = ("p10cr", csr.CertificationRequest.load(new.csr))
+        return self._certified(request, new, body, self._protector(), expected="cp")
+
+    def renew(self, request: SubjectRequest, new: NewKey, *, current: HeldKey) -> tuple[bytes, ...]:
+        """Has the next key certified, authenticated by the current one (RFC 9483 4.1.3)."""
+        old = x509.load_der_x509_certificate(current.chain[0])
+        scheme = Scheme(current.key.credential.schemes[0])
+        protector = SignatureProtector(
+            current.chain, scheme, lambda data: current.key.sign(scheme.value, data)
+        )
+        body = ("kur", [_key_update(new, old)])
+        return self._certified(request, new, body, protector, expected="kup")
+
+    def revoke(self, certificate: bytes) -> None:
+        """Has a certificate revoked (RFC 9483 4.2)."""
+        old = asn1_x509.Certificate.load(certificate)
+        reason = {
+            "extn_id": "2.5.29.21",
+            "critical": False,
+            "extn_value": core.ParsableOctetString(b"\x0a\x01\x00"),
+        }
+        details = {
+            "cert_details": {"serial_number": old.serial_number, "issuer": old.issuer},
+            "crl_entry_details": [reason],
+        }
+        answer = self._exchange(_Transaction(), ("rr", [details]), self._protector())
+        statuses = self._expect(answer, "rp")["status"]
+        if len(statuses) != 1:
+            raise self._wrong("the answer to a revocation has not exactly one outcome")
+        self._require_accepted(statuses[0])
+
+    def _certified(
+        self,
+        request: SubjectRequest,
+        new: NewKey,
+        body: tuple[str, Any],
+        protector: Protector,
+        *,
+        expected: str,
+    ) -> tuple[bytes, ...]:
+        waiting = self._waiting.pop(new.spki, None)
+        if waiting is None:
+            transaction, number = _Transaction(), -1 if body[0] == "p10cr" else 0
+            answer = self._exchange(transaction, body, protector)
+        else:
+            transaction, number = waiting[0], -1 if waiting[1] == "cp" else 0
+            answer = self._exchange(transaction, ("poll_req", [{"cert_req_id": number}]), protector)
+        if answer["body"].name == "poll_rep":
+            self._wait(new, transaction, expected, answer)
+        responses = self._expect(answer, expected)["response"]
+        if len(responses) != 1:
+            raise self._wrong("the answer holds not exactly one outcome")
+        if responses[0]["status"]["status"].native == WAITING:
+            polled = self._exchange(transaction, ("poll_req", [{"cert_req_id": number}]), protector)
+            if polled["body"].name == "poll_rep":
+                self._wait(new, transaction, expected, polled)
+            answer = polled
+            responses = self._expect(answer, expected)["response"]
+        return self._accept(request, new, transaction, answer, responses[0], protector)
+
+    def _accept(
+        self,
+        request: SubjectRequest,
+        new: NewKey,
+        transaction: _Transaction,
+        answer: asn1.Message,
+        response: asn1.CertResponse,
+        protector: Protector,
+    ) -> tuple[bytes, ...]:
+        self._require_accepted(response["status"])
+        pair = response["pair"]
+        if isinstance(pair, core.Void) or pair["cert"].name != "certificate":
+            raise self._wrong("the answer holds no plain certificate")
+        leaf = pair["cert"].chosen.untag().dump()
+        certificates = [leaf, *_dumped(answer["extra_certs"]), *_dumped(answer["body"].chosen["ca_pubs"])]
+        try:
+            loaded = [x509.load_der_x509_certificate(each) for each in certificates[:32]]
+        except ValueError as error:
+            raise self._wrong("a certificate in the answer cannot be read") from error
+        question = Question(source=self.name, address=request.address, now=self._now(), spki=new.spki)
+        chain = checked_chain(question, loaded)
+        if not _confirmed(answer):
+            digest = hashlib.new(_confirmation_hash(loaded[0]), leaf).digest()
+            number = response["cert_req_id"].native
+            confirm = ("cert_conf", [{"cert_hash": digest, "cert_req_id": number}])
+            self._expect(self._exchange(transaction, confirm, protector), "pkiconf")
+        return chain
+
+    def _exchange(
+        self, transaction: _Transaction, body: tuple[str, Any], protector: Protector
+    ) -> asn1.Message:
+        transaction.nonce = secrets.token_bytes(16)
+        sent = self._message(transaction, body, protector)
+        answer = self._http.request(
+            "POST",
+            "",
+            body=sent,
+            headers={"Content-Type": "application/pkixcmp"},  # RFC 6712 3.4
+        )
+        if answer.status >= 500 and not answer.body:
+            raise SourceUnavailable(self.name, f"it answers {answer.status}", "Look at that service's log")
+        kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/pkixcmp":
+            raise SourceAnswer(
+                self.name,
+                f"the answer is {'HTML' if b'<' in answer.body[:64] else 'something else'} instead of CMP"
+                f" (status {answer.status})",
+                "Correct the URL, and see that no proxy is between",
+            )
+        return self._understood(transaction, answer.body)
+
+    def _message(self, transaction: _Transaction, body: tuple[str, Any], protector: Protector) -> bytes:
+        algorithm = protector.algorithm()
+        header: dict[str, Any] = {
+            "pvno": 2,
+            "sender": _directory_name(protector.sender),
+            "recipient": _directory_name(self._recipient()),
+            "message_time": self._now().replace(microsecond=0),
+            "protection_alg": algorithm,
+            "transaction_id": transaction.identifier,
+            "sender_nonce": transaction.nonce,
+        }
+        if protector.key_id:
+            header["sender_kid"] = protector.key_id
+        if transaction.theirs:
+            header["recip_nonce"] = transaction.theirs
+        if body[0] in ("p10cr", "kur"):
+            header["general_info"] = [{"type": asn1.IMPLICIT_CONFIRM, "value": core.Any(core.Null())}]
+        message = asn1.Message({"header": header, "body": asn1.Body(name=body[0], value=_value(*body))})
+        data = _protected(message)
+        message["protection"] = core.OctetBitString(protector.protect(algorithm, data))
+        if protector.extra_certificates:
+            message["extra_certs"] = [asn1_x509.Certificate.load(one) for one in protector.extra_certificates]
+        encoded: bytes = message.dump()
+        return encoded
+
+    def _understood(self, transaction: _Transaction, body: bytes) -> asn1.Message:
+        try:
+            message: asn1.Message = asn1.Message.load(body, strict=True)
+            header, kind = message["header"], message["body"].name
+            data = _protected(message)
+            identifier, nonce = header["transaction_id"].native, header["recip_nonce"].native
+        except (ValueError, TypeError, KeyError) as error:
+            raise self._wrong("the answer is no CMP message that can be read, or it is cut off") from error
+        if kind == "error" and isinstance(message["protection"], core.Void):
+            # RFC 9483 3.6.4: one who could not even check our message may answer so. It changes nothing.
+            raise self._refused(message["body"].chosen["status"])
+        check_protection(
+            self.name, message, data, secret=self._secret, trusted=self._trusted(), now=self._now()
+        )
+        if identifier != transaction.identifier or nonce != transaction.nonce:
+            raise self._wrong("the answer belongs to another request")
+        transaction.theirs = header["sender_nonce"].native or b""
+        return message
+
+    def _expect(self, message: asn1.Message, kind: str) -> Any:
+        name = message["body"].name
+        if name == "error":
+            raise self._refused(message["body"].chosen["status"])
+        if name != kind:
+            raise self._wrong(f"the answer is {name} where {kind} should be")
+        return message["body"].chosen
+
+    def _wait(self, new: NewKey, transaction: _Transaction, expected: str, answer: asn1.Message) -> None:
+        """Keeps the transaction, so that the next try asks after it, and says when that may be."""
+        while len(self._waiting) >= MAX_WAITING:
+            del self._waiting[next(iter(self._waiting))]
+        self._waiting[new.spki] = (transaction, expected)
+        items = answer["body"].chosen
+        seconds = items[0]["check_after"].native if len(items) else 60
+        raise Pending(self.name, retry_after=float(min(max(1, seconds), 86_400)))
+
+    def _require_accepted(self, status: asn1.StatusInfo) -> None:
+        if status["status"].native not in ACCEPTED:
+            raise self._refused(status)
+
+    def _refused(self, status: asn1.StatusInfo) -> SourceRefused:
+        said = "; ".join(_texts(status["status_string"]))
+        bits = status["fail_info"]
+        failed = (
+            []
+            if isinstance(bits, core.Void)
+            else [n for n, b in zip(_FAILURES, bits.native, strict=False) if b]
+        )
+        words = ", ".join(filter(None, (*failed, said))) or "no reason is given"
+        return SourceRefused(
+            self.name, f"it refuses the request: {words}", "Correct login or request, or look at that service"
+        )
+
+    def _recipient(self) -> x509.Name:
+        trusted = self._trusted()
+        return trusted[0].subject if trusted else x509.Name([])
+
+    def _wrong(self, sentence: str) -> SourceAnswer:
+        return SourceAnswer(self.name, sentence, "Look at that service's log")
+
+
+def _key_update(new: NewKey, old: x509.Certificate) -> asn1.CertReqMsg:
+    """A request of RFC 4211 for the successor of a certificate, signed with the new key."""
+    subject = old.subject if list(old.subject) else subject_name(new.request)
+    template: dict[str, Any] = {
+        "subject": _name(subject),
+        "public_key": keys.PublicKeyInfo.load(new.spki),
+    }
+    parsed = asn1_x509.Certificate.load(old.public_bytes(Encoding.DER))
+    named = [
+        each for each in parsed["tbs_certificate"]["extensions"] if each["extn_id"].dotted == "2.5.29.17"
+    ]
+    if named:
+        template["extensions"] = named
+    issuer = asn1_x509.GeneralName(name="directory_name", value=_name(old.issuer))
+    replaced = asn1.CertId({"issuer": issuer, "serial_number": old.serial_number})
+    request = asn1.CertRequest(
+        {
+            "cert_req_id": 0,
+            "cert_template": template,
+            "controls": [{"type": asn1.OLD_CERT_ID, "value": core.Any(replaced)}],
+        }
+    )
+    # RFC 4211 4.1, clause 3: the signature is over the request's own octets.
+    proof = {"algorithm": signature_algorithm(new.scheme), "signature": new.sign(request.dump())}
+    return asn1.CertReqMsg({"cert_req": request, "popo": asn1.Popo(name="signature", value=proof)})
+
+
+def _value(name: str, value: Any) -> Any:
+    specs = {entry[0]: entry[1] for entry in asn1.Body._alternatives}
+    return value if isinstance(value, core.Asn1Value) else specs[name](value)
+
+
+def _protected(message: asn1.Message) -> bytes:
+    """ProtectedPart (RFC 4210 5.1.3): header and body in a SEQUENCE of their own."""
+    content = message["header"].dump() + message["body"].dump()
+    return _sequence(content)
+
+
+def _sequence(content: bytes) -> bytes:
+    size = len(content)
+    if size < 128:
+        return b"\x30" + bytes([size]) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return b"\x30" + bytes([0x80 | len(length)]) + length + content
+
+
+def _name(name: x509.Name) -> asn1_x509.Name:
+    return asn1_x509.Name.load(name.public_bytes())
+
+
+def _directory_name(name: x509.Name) -> asn1_x509.GeneralName:
+    return asn1_x509.GeneralName(name="directory_name", value=_name(name))
+
+
+def _confirmed(answer: asn1.Message) -> bool:
+    """The server needs no confirmation (RFC 4210 5.1.1.1)."""
+    extras = answer["header"]["general_info"]
+    if isinstance(extras, core.Void):
+        return False
+    return any(each["type"].dotted == asn1.IMPLICIT_CONFIRM for each in extras)
+
+
+def _confirmation_hash(certificate: x509.Certificate) -> str:
+    """RFC 4210 5.3.18: the hash of the certificate's own signature; RFC 9480 2.10: SHA-512 for Ed25519."""
+    algorithm = certificate.signature_hash_algorithm
+    return algorithm.name if algorithm is not None else "sha512"
+
+
+def _dumped(certificates: Any) -> list[bytes]:
+    return [] if isinstance(certificates, core.Void) else [each.dump() for each in certificates]
+
+
+def _texts(texts: Any) -> list[str]:
+    if isinstance(texts, core.Void):
+        return []
+    return [" ".join(str(each.native).split())[:100] for each in list(texts)[:3]]
