@@ -27,7 +27,7 @@ _HEAD: Final = f"""\
 
 _TRUST: Final[dict[str, object]] = {
     "name": "Example Bank",
-    "files": ("/etc/mailsigil/ca/root.pem",),
+    "files": ("/etc/mailsigil/root.pem",),
     "asserts": ("mailsigil",),
 }
 _DIRECTORY: Final[dict[str, object]] = {
