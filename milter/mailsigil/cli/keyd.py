@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from mailsigil.cli.logs import start_logging
@@ -10,13 +12,14 @@ from mailsigil.cli.options import settings_option
 from mailsigil.config.settings import Settings
 from mailsigil.keys.errors import KeyAgentSetupError
 from mailsigil.keys.keyd import run_agent
+from mailsigil.keys.sources.build import build_sources
 from mailsigil.process.privileges import PrivilegeError
 
 
 @click.command()
 @settings_option
 def command(settings: Settings) -> None:
-    """Start the key agent. SIGHUP reads the key folder anew."""
+    """Start the key agent. SIGHUP reads all keys anew."""
     start_logging(settings.log)
     keyd = settings.keyd
     try:
@@ -26,6 +29,7 @@ def command(settings: Settings) -> None:
             allowed_users=keyd.allowed_users,
             user=keyd.user,
             processes=keyd.processes,
+            more=partial(build_sources, settings.source),
         )
     except (KeyAgentSetupError, PrivilegeError) as error:
         raise Misuse(str(error)) from error

@@ -147,6 +147,8 @@ class KeyAgent:
             action()
         except SourceError as error:
             log.warning("%s", error)
+        except Exception as error:
+            log.exception("a source failed: %s", type(error).__name__)
 
 
 def _source_refusal(error: SourceError) -> KeyAgentRefused:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +14,15 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
+    Encoding,
     load_der_private_key,
     load_pem_private_key,
     pkcs12,
 )
 
+from mailsigil.cms.algorithms import Scheme, sign_with
 from mailsigil.keys.errors import KeyFileError
+from mailsigil.keys.fitness import issuers_of
 from mailsigil.keys.soft_key import PrivateKey, SoftKey, belongs_to, soft_key
 
 MAX_FILE: Final = 1_048_576
@@ -173,6 +177,25 @@ def keys_from(
         except KeyFileError as fault:
             faults.append(fault)
     return keys, faults
+
+
+def identity_from(files: Sequence[KeyFile]) -> tuple[tuple[bytes, ...], Callable[[Scheme, bytes], bytes]]:
+    """Gives chain (DER, the certificate first) and signer of files that say who this gateway is.
+
+    Unlike an employee's certificate it need not be for mail. Raises KeyFileError.
+    """
+    private: list[tuple[PrivateKey, Path]] = []
+    certificates: list[x509.Certificate] = []
+    for file in files:
+        found, others = _contents(file, None)
+        private.extend((key, file.path) for key in found)
+        certificates.extend(others)
+    key, origin = _only_key(private, files)
+    own = next((certificate for certificate in certificates if belongs_to(key, certificate)), None)
+    if own is None:
+        raise _no_certificate(origin, len(certificates))
+    chain = (own, *issuers_of(own, certificates[:MAX_CERTIFICATES]))
+    return tuple(each.public_bytes(Encoding.DER) for each in chain), partial(sign_with, key)
 
 
 def _only_key(

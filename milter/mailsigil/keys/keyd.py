@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from mailsigil.keys.agent import KeyAgent
 from mailsigil.keys.folder import KeyFolder
 from mailsigil.keys.hygiene import allow_memory_lock, guard_memory
 from mailsigil.keys.server import KeyAgentServer, listen
+from mailsigil.keys.source import KeySource
 from mailsigil.process.control import WorkerControl
 from mailsigil.process.privileges import become, find_user
 from mailsigil.process.supervisor import Supervisor
@@ -40,12 +41,14 @@ def run_agent(
     processes: int = 1,
     socket_mode: int | None = None,
     refresh_seconds: float = REFRESH_SECONDS,
+    more: Callable[[], Sequence[KeySource]] = tuple,
 ) -> int:
     """Runs the key agent until SIGTERM or SIGINT; gives the exit status.
 
     SIGHUP reads the folder anew. ``allowed_users`` are names or numbers; root and the agent's own user
     may always ask, for nothing in the agent is hidden from them. Without ``socket_mode`` the socket is
     open to everybody if others than those two are allowed: the check of the caller's user decides.
+    ``more`` makes further sources, in each process anew: sessions and connections survive no fork.
     Raises KeyAgentSetupError, or PrivilegeError for a user that is missing or cannot be changed to.
     """
     path = Path(socket_path)
@@ -58,12 +61,12 @@ def run_agent(
         become(user)
         guard_memory()
         keys = KeyFolder(folder)
-        agent = KeyAgent([keys], now=lambda: datetime.now(UTC))
         # Read before the first fork: all processes share the memory, and findings are logged once.
-        agent.reload()
+        keys.reload()
         log.info("key agent listens on %s with %d keys", path, keys.count())
 
         def work(control: WorkerControl) -> None:
+            agent = KeyAgent([keys, *more()], now=lambda: datetime.now(UTC))
             _work(agent, listener, control, allowed_uids=allowed, refresh_seconds=refresh_seconds)
 
         return Supervisor(spawn=work, count=processes, drain_seconds=DRAIN_SECONDS).run()
@@ -98,7 +101,7 @@ def _watch(agent: KeyAgent, seconds: float) -> None:
             agent.refresh()
         except Exception as error:
             # Whatever it was, the keys that are held go on signing.
-            log.exception("the key folder could not be looked at: %s", type(error).__name__)
+            log.exception("the sources could not be looked at: %s", type(error).__name__)
 
 
 def _uid_of(name: str) -> int:

@@ -1,0 +1,202 @@
+"""From the settings of [[source]] to sources: the one place that knows which kind is which class.
+
+Nothing is opened or asked here: a source that is away keeps no agent from starting. Call it after the fork.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from mailsigil.cms.algorithms import default_scheme
+from mailsigil.config.sources import (
+    CmpSource,
+    EnrolmentSettings,
+    EstSource,
+    OpenBaoSource,
+    Pkcs11Source,
+    SourceSettings,
+)
+from mailsigil.keys.answers import read_certificates
+from mailsigil.keys.enrolment import EnrolledKeys
+from mailsigil.keys.errors import KeyFileError, SourceRefused
+from mailsigil.keys.folder import KeyFolder
+from mailsigil.keys.guard import Breaker, Guard
+from mailsigil.keys.key_files import identity_from, read_key_file
+from mailsigil.keys.profile import KeyKind
+from mailsigil.keys.remote import Lookup, RemoteKeys
+from mailsigil.keys.routes import DomainRoute
+from mailsigil.keys.secret_files import SecretFile
+from mailsigil.keys.source import Issuer, KeyMaker, KeySource
+from mailsigil.keys.sources.bao_client import AppRoleLogin, BaoClient, TokenLogin
+from mailsigil.keys.sources.cmp import CmpAuthority
+from mailsigil.keys.sources.cmp_protection import Protector, SharedSecret, SignatureProtector
+from mailsigil.keys.sources.embedded import EmbeddedIssuer
+from mailsigil.keys.sources.est import BasicLogin, EstAuthority
+from mailsigil.keys.sources.http import HttpClient, TlsFiles
+from mailsigil.keys.sources.openbao import BaoAuthority, BaoStore, BaoTransit
+from mailsigil.keys.sources.pkcs11 import Token, TokenPlace
+from mailsigil.keys.subject import SubjectRequest
+from mailsigil.pki.level import Level
+
+STATE_FOLDER: Final = Path("/var/lib/mailsigil/keyd")
+"""Below it, a folder for each source that enrols."""
+
+Now = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Issuing:
+    """An issuer; ``maker`` is the same where keys are made over there."""
+
+    issuer: Issuer
+    maker: KeyMaker | None = None
+
+
+def utc_now() -> datetime:
+    """The time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def build_sources(settings: Sequence[SourceSettings], *, now: Now = utc_now) -> tuple[DomainRoute, ...]:
+    """Builds all sources, each behind its gate and its guard."""
+    return tuple(build_source(one, now=now) for one in settings)
+
+
+def build_source(settings: SourceSettings, *, now: Now = utc_now) -> DomainRoute:
+    """Builds one source, as the agent uses it."""
+    return DomainRoute(
+        _key_source(settings, now),
+        name=settings.name,
+        domains=settings.domains,
+        domain_mailbox=settings.domain_mailbox if settings.domain_certificate else "",
+    )
+
+
+def subject_of(settings: EnrolmentSettings, address: str) -> SubjectRequest:
+    """What is asked for an address that enrols by itself: what the source's settings say, and no person."""
+    return SubjectRequest(address=address, level=Level(settings.level), organisation=settings.organisation)
+
+
+def build_issuing(settings: SourceSettings, *, now: Now = utc_now) -> Issuing:
+    """Builds the issuer of a source that certifies keys; raises ValueError for one that holds them."""
+    enrolment = settings.enrolment or EnrolmentSettings()
+    if settings.embedded is not None:
+        return Issuing(EmbeddedIssuer(settings.name, Path(settings.embedded.folder), now=now))
+    if settings.est is not None:
+        est = build_est(settings.name, settings.est, settings.timeout, KeyKind(enrolment.key), now)
+        return Issuing(est, est if settings.est.server_keygen else None)
+    if settings.cmp is not None:
+        return Issuing(build_cmp(settings.name, settings.cmp, settings.timeout, now))
+    if settings.openbao is not None and settings.issues:
+        bao = settings.openbao
+        client = build_bao_client(settings.name, bao, settings.timeout)
+        authority = BaoAuthority(client, mount=bao.mount, role=bao.role, now=now)
+        return Issuing(authority, authority if bao.engine == "pki-issue" else None)
+    raise ValueError(f'the source "{settings.name}" holds keys and certifies none')
+
+
+def build_lookup(settings: SourceSettings, *, now: Now = utc_now) -> Lookup:
+    """Builds the service of a source that holds keys; raises ValueError for one that certifies them."""
+    if settings.pkcs11 is not None:
+        return Token(settings.name, _token_place(settings.name, settings.pkcs11), now=now)
+    bao = settings.openbao
+    if bao is None or settings.issues:
+        raise ValueError(f'the source "{settings.name}" is not asked for keys')
+    client = build_bao_client(settings.name, bao, settings.timeout)
+    if bao.engine == "transit":
+        folder = Path(bao.certificates)
+        return BaoTransit(client, mount=bao.mount, path=bao.key_path, certificates=folder, now=now)
+    passphrase = SecretFile(settings.name, bao.passphrase_file) if bao.passphrase_file else None
+    return BaoStore(client, mount=bao.mount, path=bao.key_path, now=now, passphrase=passphrase)
+
+
+def build_est(name: str, est: EstSource, timeout: float, kind: KeyKind, now: Now) -> EstAuthority:
+    """Builds the client of an EST server."""
+    tls = TlsFiles(ca_file=est.ca_file, certificate=est.client_certificate, key=est.client_key)
+    login = BasicLogin(est.username, SecretFile(name, est.password_file)) if est.username else None
+    http = HttpClient(name, est.url, tls=tls, timeout=timeout)
+    return EstAuthority(http, tls=tls, login=login, kind=kind, now=now)
+
+
+def build_cmp(name: str, cmp: CmpSource, timeout: float, now: Now) -> CmpAuthority:
+    """Builds the client of a CMP server."""
+    http = HttpClient(name, cmp.url, tls=TlsFiles(ca_file=cmp.ca_file), timeout=timeout)
+    secret = SharedSecret(cmp.reference, SecretFile(name, cmp.secret_file)) if cmp.reference else None
+
+    def protector() -> Protector:
+        return secret if secret is not None else _signature_protector(name, cmp)
+
+    def trusted() -> tuple[x509.Certificate, ...]:
+        return _certificates_in(name, Path(cmp.trusted))
+
+    return CmpAuthority(http, protector=protector, secret=secret, trusted=trusted, now=now)
+
+
+def build_bao_client(name: str, bao: OpenBaoSource, timeout: float) -> BaoClient:
+    """Builds the client of an OpenBao or Vault server."""
+    http = HttpClient(name, bao.url, tls=TlsFiles(ca_file=bao.ca_file), timeout=timeout)
+    login: TokenLogin | AppRoleLogin
+    if bao.role_id:
+        secret_id = SecretFile(name, bao.secret_id_file)
+        login = AppRoleLogin(mount=bao.approle_mount, role_id=bao.role_id, secret_id=secret_id)
+    else:
+        login = TokenLogin(SecretFile(name, bao.token_file))
+    return BaoClient(http, login, namespace=bao.namespace)
+
+
+def _key_source(settings: SourceSettings, now: Now) -> KeySource:
+    if settings.folder is not None:
+        return KeyFolder(settings.folder.path)
+    breaker = Breaker(failures=settings.failures, pause=settings.pause_seconds)
+    guard = Guard(settings.name, timeout=settings.timeout, breaker=breaker)
+    if not settings.issues:
+        service = build_lookup(settings, now=now)
+        fresh, stale = settings.key_seconds, settings.stale_seconds
+        return RemoteKeys(service, guard, key_seconds=fresh, stale_seconds=stale)
+    issuing = build_issuing(settings, now=now)
+    enrolment = settings.enrolment or EnrolmentSettings()
+    return EnrolledKeys(
+        issuing.issuer,
+        guard,
+        state=Path(enrolment.state or STATE_FOLDER / settings.name),
+        kind=KeyKind(enrolment.key),
+        now=now,
+        subject_of=partial(subject_of, enrolment),
+        on_demand=enrolment.on_demand,
+        renew_before=timedelta(days=enrolment.renew_days),
+        maker=issuing.maker,
+    )
+
+
+def _token_place(name: str, settings: Pkcs11Source) -> TokenPlace:
+    return TokenPlace(
+        module=settings.module,
+        token=settings.token,
+        pin=SecretFile(name, settings.pin_file),
+        certificates=settings.certificates,
+    )
+
+
+def _signature_protector(name: str, cmp: CmpSource) -> SignatureProtector:
+    """Read with each request: the certificate may have been renewed."""
+    paths = dict.fromkeys((Path(cmp.client_certificate), Path(cmp.client_key)))
+    try:
+        chain, sign = identity_from([read_key_file(path) for path in paths])
+    except KeyFileError as fault:
+        raise SourceRefused(name, f"{fault.path}: {fault.sentence}", fault.mend) from fault
+    scheme = default_scheme(x509.load_der_x509_certificate(chain[0]).public_key())
+    return SignatureProtector(chain, scheme, partial(sign, scheme))
+
+
+def _certificates_in(name: str, path: Path) -> tuple[x509.Certificate, ...]:
+    try:
+        return read_certificates(name, read_key_file(path).data)
+    except KeyFileError as fault:
+        raise SourceRefused(name, f"{fault.path}: {fault.sentence}", fault.mend) from fault
