@@ -1,0 +1,65 @@
+"""Reaches a server that insists on all interfaces: it runs in a network namespace of its own.
+
+As a program: ``relay.py SOCKET PORT`` listens on a unix socket and passes on to a port of its own loopback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
+def _join(one: socket.socket, other: socket.socket) -> None:
+    back = threading.Thread(target=_pump, args=(other, one), daemon=True)
+    back.start()
+    _pump(one, other)
+    back.join()
+    one.close()
+    other.close()
+
+
+def _serve(listener: socket.socket, target: str | tuple[str, int]) -> None:
+    while True:
+        try:
+            accepted, _ = listener.accept()
+        except OSError:
+            return
+        out = socket.socket(socket.AF_UNIX if isinstance(target, str) else socket.AF_INET)
+        try:
+            out.connect(target)
+        except OSError:
+            accepted.close()
+            continue
+        threading.Thread(target=_join, args=(accepted, out), daemon=True).start()
+
+
+class Relay:
+    """A loopback port of this namespace that leads to a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=_serve, args=(self._listener, str(path)), daemon=True).start()
+
+    def close(self) -> None:
+        """Takes no more connections."""
+        self._listener.close()
+
+
+if __name__ == "__main__":
+    inside = socket.socket(socket.AF_UNIX)
+    inside.bind(sys.argv[1])
+    inside.listen(64)
+    os.chmod(sys.argv[1], 0o600)
+    _serve(inside, ("127.0.0.1", int(sys.argv[2])))
