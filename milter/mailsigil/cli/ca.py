@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from mailsigil.ca.passwords import PasswordError, Passwords
+from mailsigil.ca.service import AuthorityService
+from mailsigil.cli.logs import start_logging
 from mailsigil.cli.misuse import Misuse
+from mailsigil.config.settings import LogSettings
 from mailsigil.keys.authority import Authority, AuthorityError
 from mailsigil.keys.profile import KeyKind, RequestError, Subject
 from mailsigil.keys.register import Entry, Reason, RegisterError
@@ -174,6 +179,54 @@ def list_certificates(directory: Path, as_json: bool, address: str) -> None:
     for row in rows:
         state = f"{row['state']} ({row['reason']})" if row["reason"] else row["state"]
         click.echo(f"{row['serial']:<32}  {row['level']:<4} {row['until'][:10]}  {row['address']}  {state}")
+
+
+@command.command()
+@_directory
+@click.argument("user")
+def password(directory: Path, user: str) -> None:
+    """Set the password of USER for enrolment.
+
+    It is asked for on a terminal, and otherwise read from standard input; DIR/passwords, or the file
+    that ca.toml names, keeps it hashed.
+    """
+    try:
+        place = Authority.load(directory).settings.est.passwords
+        chosen = _ask_password()
+        Passwords(Path(place or directory / "passwords")).set(user, chosen.encode())
+    except (AuthorityError, PasswordError) as error:
+        raise Misuse(str(error)) from error
+
+
+@command.command()
+@_directory
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="How much is logged.",
+)
+@click.option("--journal", is_flag=True, help="Write the log to the journal, and not to standard error.")
+def serve(directory: Path, log_level: str, journal: bool) -> None:
+    """Serve enrolment (EST, RFC 7030), revocation lists and OCSP.
+
+    DIR/ca.toml says where to listen, who may enrol for whom, and under which URL others find the lists.
+    The server runs in the foreground until SIGTERM; it needs no user but the one that owns DIR.
+    """
+    log = LogSettings.model_validate({"level": log_level, "destination": "journal" if journal else "stderr"})
+    start_logging(log)
+    try:
+        AuthorityService(Authority.load(directory)).run()
+    except (AuthorityError, RegisterError) as error:
+        raise Misuse(str(error)) from error
+
+
+def _ask_password() -> str:
+    if sys.stdin.isatty():
+        answer: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        return answer
+    return sys.stdin.readline(2048).rstrip("\r\n")
 
 
 def _row(entry: Entry, now: datetime) -> dict[str, str]:

@@ -1,0 +1,218 @@
+"""Enrolment over Secure Transport (RFC 7030) for the embedded authority."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    pkcs7,
+)
+
+from mailsigil.ca.grants import NotGranted, grant, renewable
+from mailsigil.ca.logins import Logins, Refused
+from mailsigil.ca.requests import BadRequest, CertificationRequest, read_request, same_subject
+from mailsigil.ca.web import Request, Response
+from mailsigil.keys.authority import Authority, AuthorityError
+from mailsigil.keys.profile import KeyKind, PublicKey, Subject
+from mailsigil.pki.level import Level
+
+log = logging.getLogger("mailsigil.ca")
+
+PREFIX: Final = "/.well-known/est"
+_CERTIFICATES: Final = "application/pkcs7-mime; smime-type=certs-only"
+_LABELS: Final = {level.value.lower(): level for level in Level}
+_LINE: Final = 64
+
+
+class _Stop(Exception):
+    """The answer is known before the end."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status)
+        self.response = response
+
+
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """Who asks: a user with a password, or the holder of a certificate of ours."""
+
+    name: str
+    certificate: x509.Certificate | None = None
+
+
+class EstApplication:
+    """Answers the five operations. ``now`` gives the time, aware, in UTC."""
+
+    def __init__(self, authority: Authority, logins: Logins, *, now: Callable[[], datetime]) -> None:
+        self._authority = authority
+        self._logins = logins
+        self._now = now
+        self._settings = authority.settings
+
+    def __call__(self, request: Request) -> Response:
+        """Answers one request."""
+        try:
+            return self._answer(request)
+        except _Stop as stop:
+            return stop.response
+        except BadRequest as error:
+            log.warning("est refused peer=%s: %s", request.peer, error)
+            return Response.say(HTTPStatus.BAD_REQUEST, _sentence(error))
+        except NotGranted as error:
+            log.warning("est refused peer=%s: %s", request.peer, error)
+            return Response.say(HTTPStatus.FORBIDDEN, _sentence(error))
+        except AuthorityError as error:
+            log.error("est failed peer=%s: %s", request.peer, error)
+            return Response.say(
+                HTTPStatus.SERVICE_UNAVAILABLE, "The authority cannot do it now, its log tells why"
+            )
+
+    def _answer(self, request: Request) -> Response:
+        level, operation = _operation(request.path)
+        match request.method, operation:
+            case "GET", "cacerts":
+                return self._certificates([self._authority.issuing, self._authority.root])
+            case "GET", "csrattrs":
+                return Response(HTTPStatus.OK, "application/csrattrs", _wrapped(_ATTRIBUTES), _BASE64)
+            case "POST", "simpleenroll" | "simplereenroll":
+                return self._enrol(request, level)
+            case "POST", "serverkeygen":
+                return self._make_key(request, level)
+            case _, "cacerts" | "csrattrs" | "simpleenroll" | "simplereenroll" | "serverkeygen":
+                return Response.say(HTTPStatus.METHOD_NOT_ALLOWED, "This operation has another method")
+        return Response.say(HTTPStatus.NOT_FOUND, f"EST is found at {PREFIX}")
+
+    def _enrol(self, request: Request, level: Level | None) -> Response:
+        client = self._client(request)
+        asked = self._asked(request)
+        certificate = self._issue(request, client, self._subject(client, asked, level), asked.key)
+        # RFC 7030 4.2.3: the certificate alone; its issuers are told by cacerts.
+        return self._certificates([certificate])
+
+    def _make_key(self, request: Request, level: Level | None) -> Response:
+        """RFC 7030 4.4: a key and its certificate, in two parts."""
+        client = self._client(request)
+        kind = self._settings.est.server_keygen
+        if not kind:
+            return Response.say(
+                HTTPStatus.NOT_IMPLEMENTED, "This server makes no keys; make one and enrol it"
+            )
+        asked = self._asked(request)
+        subject = self._subject(client, asked, level)
+        private = KeyKind(kind).generate()
+        certificate = self._issue(request, client, subject, private.public_key())
+        boundary = f"mailsigil-{secrets.token_hex(12)}"
+        key = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        parts = (("application/pkcs8", key), (_CERTIFICATES, _bag([certificate])))
+        body = b"".join(
+            f"--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\n\r\n".encode()
+            + _wrapped(octets)
+            for kind, octets in parts
+        )
+        closing = f"--{boundary}--\r\n".encode()
+        return Response(HTTPStatus.OK, f"multipart/mixed; boundary={boundary}", body + closing)
+
+    def _client(self, request: Request) -> _Client:
+        """RFC 7030 3.2.3 and 3.3.2: a user logs in, or the holder of a certificate has shown its key."""
+        login = self._logins.user(request.headers.get("authorization"), request.peer)
+        if isinstance(login, str):
+            return _Client(login)
+        if login is Refused.NONE and request.certificate is not None:
+            return self._holder(request, request.certificate)
+        if login is not Refused.NONE:
+            log.warning("est login refused peer=%s: %s", request.peer, login.value)
+        if login is Refused.TOO_MANY:
+            answer = Response.say(HTTPStatus.TOO_MANY_REQUESTS, "Too many wrong passwords", Retry_After="60")
+            raise _Stop(answer)
+        challenge = 'Basic realm="mailsigil", charset="UTF-8"'
+        raise _Stop(
+            Response.say(
+                HTTPStatus.UNAUTHORIZED,
+                "Log in with user and password, or with the certificate to renew",
+                WWW_Authenticate=challenge,
+            )
+        )
+
+    def _holder(self, request: Request, certificate: x509.Certificate) -> _Client:
+        entry = self._authority.entry_of(certificate)
+        if entry is None:
+            raise NotGranted("the client certificate was not issued by this authority")
+        if entry.revocation is not None:
+            raise NotGranted("the client certificate is revoked")
+        if not certificate.not_valid_before_utc <= self._now() <= certificate.not_valid_after_utc:
+            raise NotGranted("the client certificate has expired; log in with user and password")
+        return _Client(f"{entry.address}/{entry.serial:x}", certificate)
+
+    def _asked(self, request: Request) -> CertificationRequest:
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type not in ("application/pkcs10", "application/x-pkcs10"):
+            sentence = "A request is of the type application/pkcs10"
+            raise _Stop(Response.say(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, sentence))
+        return read_request(request.body)
+
+    def _subject(self, client: _Client, asked: CertificationRequest, level: Level | None) -> Subject:
+        if client.certificate is None:
+            return grant(self._settings.enrol, user=client.name, wish=asked.wish, level=level)
+        if not same_subject(asked, client.certificate):
+            raise NotGranted(
+                "with a certificate it is renewed for the same subject and addresses, and nothing else"
+            )
+        subject = renewable(client.certificate)
+        if level not in (None, subject.level):
+            raise NotGranted(f"with a certificate it is renewed at its own level, {subject.level}")
+        return subject
+
+    def _issue(self, request: Request, client: _Client, subject: Subject, key: PublicKey) -> x509.Certificate:
+        certificate = self._authority.certify(subject, key=key, days=self._settings.est.days, now=self._now())
+        log.info(
+            "est enrolled client=%s address=%s level=%s serial=%x peer=%s",
+            client.name,
+            subject.mailbox,
+            subject.level.value,
+            certificate.serial_number,
+            request.peer,
+        )
+        return certificate
+
+    def _certificates(self, certificates: list[x509.Certificate]) -> Response:
+        return Response(HTTPStatus.OK, _CERTIFICATES, _wrapped(_bag(certificates)), _BASE64)
+
+
+def _operation(path: str) -> tuple[Level | None, str]:
+    """RFC 7030 3.2.2: the operation stands behind the well-known path, perhaps after a label: our level."""
+    if not path.startswith(f"{PREFIX}/"):
+        return None, ""
+    label, slash, operation = path.removeprefix(f"{PREFIX}/").partition("?")[0].partition("/")
+    if not slash:
+        return None, label
+    return (_LABELS[label.lower()], operation) if label.lower() in _LABELS else (None, "")
+
+
+def _bag(certificates: list[x509.Certificate]) -> bytes:
+    return pkcs7.serialize_certificates(certificates, Encoding.DER)
+
+
+def _wrapped(octets: bytes) -> bytes:
+    text = base64.b64encode(octets)
+    return b"".join(text[at : at + _LINE] + b"\r\n" for at in range(0, len(text), _LINE))
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error).rstrip(".")
+    return text[:1].upper() + text[1:]
+
+
+# RFC 7030 4.5.2: what a request should carry; here, in an extensionRequest, a subject alternative name.
+_ATTRIBUTES: Final = bytes.fromhex("3014 3012 0609 2a864886f70d01090e 3105 0603 551d11")
+_BASE64: Final = {"Content-Transfer-Encoding": "base64"}
