@@ -1,4 +1,4 @@
-"""What the directory vouches for today bounds what a signature may say: the outbound way with such policies."""
+"""What the directory vouches for today bounds what a signature may say, on the outbound way."""
 
 from __future__ import annotations
 
@@ -56,11 +56,9 @@ def _policy(*, signing: str = "required", until: str = VALID, person: str = V4, 
             _policy(more='timestamp = "required"'),
             Event.DEFERRED,
             Outcome.TEMPFAIL,
-            id="no timestamp authority",
+            id="no authority",
         ),
-        pytest.param(
-            _policy(more='timestamp = "preferred"'), Event.SIGNED, Outcome.ACCEPT, id="timestamp or not"
-        ),
+        pytest.param(_policy(more='timestamp = "preferred"'), Event.SIGNED, Outcome.ACCEPT, id="or without"),
         pytest.param(
             _policy(person=f"{V4}\ndisabled = true"), Event.REFUSED, Outcome.REFUSE_SENDER, id="disabled"
         ),

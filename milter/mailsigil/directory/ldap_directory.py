@@ -114,11 +114,9 @@ class LdapDirectory:
 
     def entries(self, address_key: str) -> tuple[PolicyEntry, ...]:
         """Give the policy entries of this directory that apply to a sender."""
-        rules = self.all_rules().rules
-        if not rules:
-            return ()
-        groups = self.groups(address_key) if self.all_rules().names_groups else frozenset()
-        return tuple(rule.entry for rule in rules if rule.applies(address_key, groups))
+        known = self.all_rules()
+        groups = self.groups(address_key) if known.names_groups else frozenset()
+        return tuple(rule.entry for rule in known.rules if rule.applies(address_key, groups))
 
     def groups(self, address_key: str) -> frozenset[str]:
         """Give all groups of whoever has an address, as ``dn_key`` writes them."""
