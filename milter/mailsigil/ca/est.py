@@ -31,8 +31,8 @@ log = logging.getLogger("mailsigil.ca")
 
 PREFIX: Final = "/.well-known/est"
 _CERTIFICATES: Final = "application/pkcs7-mime; smime-type=certs-only"
-_LABELS: Final = {level.value.lower(): level for level in Level}
 _LINE: Final = 64
+_LABELS: Final = {level.value.lower(): level for level in Level}
 
 
 class _Stop(Exception):
@@ -82,9 +82,11 @@ class EstApplication:
         level, operation = _operation(request.path)
         match request.method, operation:
             case "GET", "cacerts":
-                return self._certificates([self._authority.issuing, self._authority.root])
+                return self._certificates(request, [self._authority.issuing, self._authority.root])
             case "GET", "csrattrs":
-                return Response(HTTPStatus.OK, "application/csrattrs", _wrapped(_ATTRIBUTES), _BASE64)
+                return Response(
+                    HTTPStatus.OK, "application/csrattrs", _encoded(_ATTRIBUTES, request), _BASE64
+                )
             case "POST", "simpleenroll" | "simplereenroll":
                 return self._enrol(request, level)
             case "POST", "serverkeygen":
@@ -98,7 +100,7 @@ class EstApplication:
         asked = self._asked(request)
         certificate = self._issue(request, client, self._subject(client, asked, level), asked.key)
         # RFC 7030 4.2.3: the certificate alone; its issuers are told by cacerts.
-        return self._certificates([certificate])
+        return self._certificates(request, [certificate])
 
     def _make_key(self, request: Request, level: Level | None) -> Response:
         """RFC 7030 4.4: a key and its certificate, in two parts."""
@@ -117,7 +119,8 @@ class EstApplication:
         parts = (("application/pkcs8", key), (_CERTIFICATES, _bag([certificate])))
         body = b"".join(
             f"--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\n\r\n".encode()
-            + _wrapped(octets)
+            + _encoded(octets, request)
+            + b"\r\n"
             for kind, octets in parts
         )
         closing = f"--{boundary}--\r\n".encode()
@@ -185,8 +188,8 @@ class EstApplication:
         )
         return certificate
 
-    def _certificates(self, certificates: list[x509.Certificate]) -> Response:
-        return Response(HTTPStatus.OK, _CERTIFICATES, _wrapped(_bag(certificates)), _BASE64)
+    def _certificates(self, request: Request, certificates: list[x509.Certificate]) -> Response:
+        return Response(HTTPStatus.OK, _CERTIFICATES, _encoded(_bag(certificates), request), _BASE64)
 
 
 def _operation(path: str) -> tuple[Level | None, str]:
@@ -203,9 +206,16 @@ def _bag(certificates: list[x509.Certificate]) -> bytes:
     return pkcs7.serialize_certificates(certificates, Encoding.DER)
 
 
-def _wrapped(octets: bytes) -> bytes:
+def _encoded(octets: bytes, request: Request) -> bytes:
+    """RFC 7030 4.1.3 and RFC 8951 3.1: everything is base64.
+
+    libest's client reads it in lines alone, strongSwan's without line breaks alone, as RFC 4648 3.1 has it;
+    the one speaks HTTP/1.0 and the other HTTP/1.1.
+    """
     text = base64.b64encode(octets)
-    return b"".join(text[at : at + _LINE] + b"\r\n" for at in range(0, len(text), _LINE))
+    if request.version != "HTTP/1.0":
+        return text
+    return b"".join(text[at : at + _LINE] + b"\n" for at in range(0, len(text), _LINE))
 
 
 def _sentence(error: Exception) -> str:

@@ -47,6 +47,7 @@ class Request:
     body: bytes = field(repr=False)
     peer: str
     """The client's IP address."""
+    version: str = "HTTP/1.1"
     certificate: x509.Certificate | None = None
     """The client's, whose key it has shown to hold; nobody has looked at it."""
 
@@ -216,6 +217,7 @@ class _Conversation(BaseHTTPRequestHandler):
             headers={name.lower(): value for name, value in self.headers.items()},
             body=body,
             peer=self._peer,
+            version=self.request_version,
             certificate=self._stream.client_certificate(),
         )
         try:
