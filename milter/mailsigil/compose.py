@@ -15,6 +15,7 @@ from mailsigil.plan import AppendField, ChangeField, DeleteField, Edit, ReplaceB
 _NOTE = b"This is an S/MIME signed message\r\n"
 _BASE64_LINE = 57
 """Octets that fill one base64 line of 76 characters (RFC 2045 6.8)."""
+_TEXT_LINE = 76
 _BATCH = _BASE64_LINE * 1024
 
 Chunks = Callable[[], Iterator[bytes]]
@@ -105,4 +106,6 @@ def base64_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _encode(data: bytes) -> bytes:
-    return base64.encodebytes(data).replace(b"\n", b"\r\n")
+    text = base64.b64encode(data)
+    lines = [text[start : start + _TEXT_LINE] for start in range(0, len(text), _TEXT_LINE)]
+    return b"\r\n".join((*lines, b""))

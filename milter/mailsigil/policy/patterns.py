@@ -97,8 +97,15 @@ def normal_key(address: str) -> str:
     Letters are folded in front of the @ as well: RFC 5321 2.4 lets a host tell them apart, but no host lets
     two people have names that differ in nothing else.
     """
+    return _remembered_key(address) if len(address) <= MAX_LOCAL + MAX_DOMAIN + 1 else _key(address)
+
+
+def _key(address: str) -> str:
     key = _fold(address)
     return key if _split(key) is not None else ""
+
+
+_remembered_key = lru_cache(maxsize=4096)(_key)
 
 
 def _fold(text: str) -> str:

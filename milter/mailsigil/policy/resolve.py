@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, Final, TypeVar
 
@@ -46,7 +47,14 @@ def resolve(entries: Iterable[PolicyEntry], *, at: datetime | None = None) -> Ef
     Where entries of one rank disagree, the safest value holds, whatever their order, and the disagreement is
     among the ``conflicts``.
     """
-    tiers = _tiers(entry for entry in entries if not _lapsed(entry, at))
+    given = tuple(entries)
+    if all(entry.valid_until is None for entry in given):
+        return _remembered(given)  # What does not hang on the time is the same for every mail.
+    return _resolved(entry for entry in given if not _lapsed(entry, at))
+
+
+def _resolved(entries: Iterable[PolicyEntry]) -> EffectivePolicy:
+    tiers = _tiers(entries)
     conflicts: list[Conflict] = []
     return EffectivePolicy(
         signing=_take("signing", tiers, lambda entry: entry.signing, conflicts),
@@ -58,6 +66,9 @@ def resolve(entries: Iterable[PolicyEntry], *, at: datetime | None = None) -> Ef
         timestamp=_take("timestamp", tiers, lambda entry: entry.timestamp, conflicts),
         conflicts=tuple(conflicts),
     )
+
+
+_remembered = lru_cache(maxsize=4096)(_resolved)
 
 
 def _lapsed(entry: PolicyEntry, at: datetime | None) -> bool:
