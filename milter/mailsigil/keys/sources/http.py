@@ -16,6 +16,7 @@ from urllib3.exceptions import (
     IncompleteRead,
     MaxRetryError,
     NewConnectionError,
+    ProtocolError,
     ReadTimeoutError,
     SSLError,
 )
@@ -87,17 +88,7 @@ class HttpClient:
         pool = self._pool if identity is None else self._make_pool(identity)
         deadline = self._clock() + self._timeout
         try:
-            answer = pool.urlopen(
-                method,
-                self._base + path,
-                body=body,
-                headers={"User-Agent": "mailsigil", "Accept": "*/*", **(headers or {})},
-                timeout=urllib3.Timeout(total=self._timeout),
-                retries=False,
-                redirect=False,
-                preload_content=False,
-                decode_content=False,
-            )
+            answer = self._open(pool, method, path, body, headers or {})
             try:
                 content = self._read(answer, deadline)
             finally:
@@ -114,10 +105,38 @@ class HttpClient:
         old, self._pool = self._pool, self._make_pool(self._tls)
         old.close()
 
+    def _open(
+        self,
+        pool: urllib3.HTTPConnectionPool,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+    ) -> urllib3.BaseHTTPResponse:
+        def attempt() -> urllib3.BaseHTTPResponse:
+            return pool.urlopen(
+                method,
+                self._base + path,
+                body=body,
+                headers={"User-Agent": "mailsigil", "Accept": "*/*", **headers},
+                timeout=urllib3.Timeout(total=self._timeout),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+
+        try:
+            return attempt()
+        except ProtocolError:
+            # RFC 9110 9.2.2 and RFC 9112 9.3.1: a kept connection may have been closed meanwhile.
+            return attempt()
+
     def _read(self, answer: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
         parts: list[bytes] = []
         size = 0
-        for part in answer.stream(_PIECE, decode_content=False):
+        # What is there, and not a full piece: a body that drips must not hold the clock up.
+        while part := answer.read1(_PIECE, decode_content=False):
             size += len(part)
             parts.append(part)
             if size > MAX_ANSWER:
@@ -179,7 +198,7 @@ class HttpClient:
                 f"{self.url} {what}",
                 "See that the service runs, and that no firewall is between",
             )
-        if isinstance(reason, IncompleteRead):
+        if any(isinstance(each, IncompleteRead) for each in (reason, *reason.args)):
             return SourceUnavailable(
                 self.source,
                 f"the answer of {self.url} is cut off: it is shorter than it announces",
