@@ -70,6 +70,8 @@ def contradiction(fields: Sequence[Field], entity: Part) -> str:
             return "the signed message cannot be read"
         inner = entity.children[0].fields
         complete = complete or "hp" in entity.children[0].media_type.params
+    if not complete and not any(field.key in PROTECTED for field in inner):
+        return ""
     for key in PROTECTED:
         signed, shown = named(inner, key), named(fields, key)
         if (signed or complete) and not _agree(key, signed, shown):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -18,7 +19,7 @@ from cryptography import x509
 from mailsigil.cms.parse import CmsLimitError, CmsLimits, SignedData
 from mailsigil.cms.verify import SignerCheck, SignerStatus, check_signer, digests_needed
 from mailsigil.message.address import Address, AddressError
-from mailsigil.message.author import Author, AuthorFault, parse_author
+from mailsigil.message.author import AuthorFault, parse_author
 from mailsigil.message.fields import Field
 from mailsigil.message.mime import MimeLimitError, MimeLimits, Part, parse_mime
 from mailsigil.message.spool import Spool
@@ -180,7 +181,7 @@ def _author(
     if isinstance(author, AuthorFault):
         return _Doubt(_AUTHOR_REASONS[author])
     # 8. The author's address is one of the certificate's (RFC 8550 3), within the anchor's domains.
-    if not _names_author(names.addresses, author):
+    if not any(mailbox.same_mailbox(author.address) for mailbox in _mailboxes(names.addresses)):
         return _Doubt(Reason.ADDRESS, f"author {author.address}")
     if not domains_allow(anchor_set, str(author.address)):
         return _Doubt(Reason.DOMAIN, anchor_set.name, Status.UNTRUSTED)
@@ -283,14 +284,14 @@ def _describe(certificate: bytes) -> tuple[CertificateNames, str, str]:
     )
 
 
-def _names_author(addresses: Iterable[str], author: Author) -> bool:
+@lru_cache(maxsize=4096)
+def _mailboxes(addresses: tuple[str, ...]) -> tuple[Address, ...]:
+    """The addresses of a certificate, without what is none."""
+    found: list[Address] = []
     for address in addresses:
-        try:
-            if Address.parse(address).same_mailbox(author.address):
-                return True
-        except AddressError:
-            continue
-    return False
+        with suppress(AddressError):
+            found.append(Address.parse(address))
+    return tuple(found)
 
 
 def _identity(certificate: bytes, path: PathVerdict, names: CertificateNames, address: Address) -> Identity:
@@ -309,8 +310,28 @@ def _identity(certificate: bytes, path: PathVerdict, names: CertificateNames, ad
 def _level(certificate: bytes, path: PathVerdict) -> Level:
     if path.anchor_set is None:
         return Level.V1
+    return _level_under(certificate, _Same(path.anchor_set), path.policies)
+
+
+class _Same:
+    """Anchors as a key of a cache: equal to themselves alone, so that a reload asks anew."""
+
+    __slots__ = ("anchors",)
+
+    def __init__(self, anchors: AnchorSet) -> None:
+        self.anchors = anchors
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.anchors is self.anchors
+
+    def __hash__(self) -> int:
+        return id(self.anchors)
+
+
+@lru_cache(maxsize=4096)
+def _level_under(certificate: bytes, same: _Same, policies: frozenset[str]) -> Level:
     parsed = x509.load_der_x509_certificate(certificate)
-    return identity_level(parsed, path.anchor_set, policies=path.policies).level
+    return identity_level(parsed, same.anchors, policies=policies).level
 
 
 def _refused(base: Verdict, word: SmimeWord, status: Status, reason: Reason, detail: str = "") -> Verdict:
