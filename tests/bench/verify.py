@@ -1,0 +1,148 @@
+"""CPU time of verifying a signed mail, beside the floor: the signature check and the digest alone.
+
+Runs alone: ``python tests/bench/verify.py``. One process, no servers, process time and not the clock on
+the wall, the best of several rounds, because whatever else runs here only ever adds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "milter"), str(ROOT / "tests")]
+
+from cryptography import x509  # noqa: E402
+
+import bank  # noqa: E402
+from mailsigil.cms.algorithms import Scheme, verify_with  # noqa: E402
+from mailsigil.cms.verify import check_signer  # noqa: E402
+from mailsigil.keys.profile import KeyKind, Subject  # noqa: E402
+from mailsigil.message.fields import Field  # noqa: E402
+from mailsigil.message.mime import parse_mime  # noqa: E402
+from mailsigil.message.spool import Spool  # noqa: E402
+from mailsigil.pki.level import Level  # noqa: E402
+from mailsigil.signature import find_signature  # noqa: E402
+from mailsigil.verification import VerificationParts, verify  # noqa: E402
+
+BODY = b"".join(b"line %d of a text with about sixty characters in each of them\r\n" % n for n in range(75))
+ROUNDS, CALLS, SIGNERS = 7, 100, 1000
+TARGET = 4.0
+
+Mail = tuple[tuple[Field, ...], Spool]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Milliseconds of CPU for one message."""
+
+    name: str
+    spent: float
+    floor: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times the floor."""
+        return self.spent / self.floor
+
+
+def cpu_ms(work: Callable[[], object], calls: int = CALLS, rounds: int = ROUNDS) -> float:
+    """Milliseconds of CPU for one call, the best of some rounds."""
+    best = float("inf")
+    for _ in range(rounds):
+        begin = time.process_time()
+        for _ in range(calls):
+            work()
+        best = min(best, (time.process_time() - begin) / calls)
+    return best * 1000
+
+
+def checked(mail: Mail, parts: VerificationParts) -> None:
+    """Verify one mail, which must be genuine."""
+    verdict = verify(*mail, parts, at=bank.NOW)
+    if verdict.identity is None:
+        raise SystemExit(f"a genuine mail was refused: {verdict.reason.sentence} {verdict.detail}")
+
+
+def floor_of(mail: Mail, parts: VerificationParts) -> Callable[[], None]:
+    """The work that nobody can leave out: one digest of the content, one signature check."""
+    fields, body = mail
+    with Spool() as store:
+        found = find_signature(fields, body, parse_mime(fields, body), store, parts.cms_limits)
+        content = b"".join(found.content())
+    (signer,) = found.data.signers
+    digests = {signer.digest_algorithm: hashlib.new(signer.digest_algorithm, content).digest()}
+    certificate = check_signer(signer, found.data, digests).certificate
+    if certificate is None:
+        raise SystemExit("the signer's certificate is missing")
+    key = x509.load_der_x509_certificate(certificate).public_key()
+    family = signer.signature_algorithm.family
+    attributes = signer.signed_attributes
+    if family is None or attributes is None:
+        raise SystemExit("this signature is not one of ours")
+    scheme = Scheme(f"{family.value}-{signer.digest_algorithm}")
+
+    def work() -> None:
+        hashlib.new(signer.digest_algorithm, content).digest()
+        verify_with(key, scheme, signer.signature, attributes)
+
+    return work
+
+
+def measure(kind: KeyKind, form: str) -> Figure:
+    """One signer, everything warm."""
+    house = bank.found_bank(bank.PEOPLE[:1], kind=kind)
+    parts = bank.verification(house.trust())
+    mail = bank.cut(bank.signed(bank.mail(body=BODY), by=house, form=form))
+    checked(mail, parts)
+    spent = cpu_ms(lambda: checked(mail, parts))
+    return Figure(f"{kind.value}, {form}", spent, cpu_ms(floor_of(mail, parts)))
+
+
+def measure_many(count: int = SIGNERS) -> tuple[Figure, Figure]:
+    """A mail of each of many signers: seen for the first time, and again."""
+    people = [
+        Subject(level=Level.V2, address=f"person{n}@bank.example", given_name="Person", surname=f"No{n}")
+        for n in range(count)
+    ]
+    house = bank.found_bank(people)
+    parts = bank.verification(house.trust())
+    mails = []
+    for person in people:
+        alone = bank.Bank(house.root, house.issuing, {person.address: house.pem[person.address]}, house.now)
+        raw = bank.mail(f"Person <{person.address}>", BODY)
+        mails.append(bank.cut(bank.signed(raw, by=alone, author=person.address)))
+    floor = cpu_ms(floor_of(mails[0], parts))
+    first = cpu_ms(lambda: _all(mails, parts), calls=1, rounds=1) / count
+    again = cpu_ms(lambda: _all(mails, parts), calls=1, rounds=3) / count
+    return Figure(f"{count} signers, first mail", first, floor), Figure(
+        f"{count} signers, again", again, floor
+    )
+
+
+def _all(mails: Sequence[Mail], parts: VerificationParts) -> None:
+    for mail in mails:
+        checked(mail, parts)
+
+
+def main() -> int:
+    """Print the figures."""
+    print(f"verification of a signed mail with a text of {len(BODY)} octets, CPU ms a message")
+    print(f"{'':28}{'verify':>9}{'floor':>9}{'ratio':>8}")
+    figures = [
+        measure(kind, form)
+        for kind in (KeyKind.P256, KeyKind.P384, KeyKind.RSA2048)
+        for form in ("clear", "opaque")
+    ]
+    for figure in (*figures, *measure_many()):
+        print(f"{figure.name:28}{figure.spent:9.3f}{figure.floor:9.3f}{figure.ratio:8.1f}")
+    print(f"target: a warm P-256 mail at most {TARGET:.0f} times the floor")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
