@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
-from mailsigil.keys.errors import KeyAgentRefused, Refusal, SourceError
+from mailsigil.keys.errors import KeyAgentRefused, Refusal, SourceError, SourceLeftAlone
 from mailsigil.keys.protocol import (
     Credential,
     Operation,
@@ -118,7 +118,8 @@ class KeyAgent:
         try:
             return key.sign(scheme, data)
         except SourceError as error:
-            log.warning("%s", error)
+            level = logging.DEBUG if isinstance(error, SourceLeftAlone) else logging.WARNING
+            log.log(level, "%s", error)
             raise _source_refusal(error) from error
 
     def _find(self, address: str) -> list[SigningKey]:

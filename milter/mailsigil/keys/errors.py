@@ -7,6 +7,7 @@
 - :class:`KeyFileError`: a file that gives no key; names the file and the mend.
 - :class:`SourceError`: a source of keys that gives none; names source and mend (inside the room only).
     - :class:`SourceUnavailable`: it does not answer; a later try may succeed.
+        - :class:`SourceLeftAlone`: it failed several times and is not asked for a while.
     - :class:`SourceRefused`: it answered no.
     - :class:`SourceAnswer`: it gave a wrong answer, which is not used.
     - :class:`Pending`: it takes its time, and tells when to ask again.
@@ -86,6 +87,10 @@ class SourceError(Exception):
 
 class SourceUnavailable(SourceError):
     """The source does not answer, or not in time: network, service or token is away."""
+
+
+class SourceLeftAlone(SourceUnavailable):
+    """The source failed several times and is not asked for a while: said with each mail, logged once."""
 
 
 class SourceRefused(SourceError):

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from mailsigil.keys.errors import SourceError, SourceUnavailable
+from mailsigil.keys.errors import SourceError, SourceLeftAlone, SourceUnavailable
 
 log = logging.getLogger("mailsigil.keyd")
 
@@ -112,7 +112,7 @@ class Guard:
 
     def _submit(self, call: _Call, *, wait: bool) -> None:
         if not self._breaker.admits():
-            raise SourceUnavailable(
+            raise SourceLeftAlone(
                 self.source, "it failed several times and is left alone for a while", _SEE_SERVICE
             )
         if not self._places.acquire(timeout=self._timeout if wait else 0):

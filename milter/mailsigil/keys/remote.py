@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
-from mailsigil.keys.errors import SourceError, SourceUnavailable
+from mailsigil.keys.errors import SourceError, SourceLeftAlone, SourceUnavailable
 from mailsigil.keys.guard import Guard
 from mailsigil.keys.protocol import Credential
 from mailsigil.keys.soft_key import SoftKey
@@ -121,10 +121,11 @@ class RemoteKeys:
     def _last_known(self, address: str, error: SourceError) -> tuple[SigningKey, ...]:
         now = self._clock()
         known = self._known.get(address)
+        level = logging.DEBUG if isinstance(error, SourceLeftAlone) else logging.WARNING
         if known is not None and known.keys and now < known.since + self._fresh + self._stale:
-            log.warning("%s Keys that are known go on signing.", error)
+            log.log(level, "%s Keys that are known go on signing.", error)
             return known.keys
-        log.warning("%s", error)
+        log.log(level, "%s", error)
         if not isinstance(error, SourceUnavailable):
             # Wrong answers are not asked for again with each mail.
             self._remember(address, _Known((), now, now + min(self._fresh, NOTHING_SECONDS), error))
