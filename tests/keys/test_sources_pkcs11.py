@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import shutil
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from keys.employees import ALICE, certificate
 from mailsigil.cms.algorithms import Scheme, verify_with
+from mailsigil.demo.programs import Daemon, accepts
 from mailsigil.keys.errors import SourceAnswer, SourceRefused, SourceUnavailable
 from mailsigil.keys.secret_files import SecretFile
 from mailsigil.keys.sources import token_pins
@@ -150,3 +153,37 @@ def test_a_pin_that_others_can_read_is_not_used(hsm: SoftHsm, tmp_path: Path) ->
     pin.chmod(0o644)
     with pytest.raises(SourceRefused, match="chmod 600"):
         opened(hsm, pin=SecretFile("hsm", str(pin))).lookup(ALICE)
+
+
+def test_all_processes_know_that_a_pin_was_refused() -> None:
+    mark = os.urandom(32)
+    child = os.fork()
+    if child == 0:
+        token_pins.refused(mark)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert token_pins.was_refused(mark)
+
+
+CLIENT = Path("/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so")
+
+
+@pytest.mark.skipif(
+    not (CLIENT.exists() and shutil.which("p11-kit")), reason="p11-kit-client is not installed"
+)
+def test_a_token_behind_a_network(hsm: SoftHsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = tmp_path / "hsm.sock"
+    arguments = ["p11-kit", "server", "-f", "--provider", MODULE, "-n", address, f"pkcs11:token={LABEL}"]
+    server = Daemon(arguments, log=tmp_path / "log", env=dict(hsm.env))
+    monkeypatch.setenv("P11_KIT_SERVER_ADDRESS", f"unix:path={address}")
+    try:
+        server.wait_until(lambda: address.exists() and accepts(str(address)))
+        token = opened(hsm, module=str(CLIENT))
+        (key,) = token.lookup(ALICE)
+        assert key.sign(Scheme.RSA_PKCS1_SHA256, b"a mail")
+    finally:
+        # Its own group: it has one process for each connection.
+        os.killpg(server.pid, signal.SIGKILL)
+        server.stop()
+    with pytest.raises(SourceUnavailable):
+        key.sign(Scheme.RSA_PKCS1_SHA256, b"a mail")

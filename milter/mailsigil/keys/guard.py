@@ -110,6 +110,10 @@ class Guard:
             return False
         return True
 
+    def reset(self) -> None:
+        """Forgets the failures so far: the next call is made."""
+        self._breaker.succeeded()
+
     def _submit(self, call: _Call, *, wait: bool) -> None:
         if not self._breaker.admits():
             raise SourceLeftAlone(

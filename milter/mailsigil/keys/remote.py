@@ -108,7 +108,9 @@ class RemoteKeys:
         with self._lock:
             for address, known in list(self._known.items()):
                 self._known[address] = _Known(known.keys, known.since, until=0.0)
-        self._service.reload()
+        # Not here: the service may be stalling, and others are reloaded after it.
+        self._guard.reset()
+        self._guard.start(self._service.reload)
 
     def _look_up(self, address: str) -> tuple[SigningKey, ...]:
         keys = tuple(self._guarded(key) for key in self._service.lookup(address))
