@@ -25,7 +25,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
                 pytest.skip(f"corpus {name} is not here: set MAILSIGIL_CORPORA to the folder of {archive.name}")
             folder = tmp_path_factory.mktemp(name)
             with tarfile.open(archive) as tar:
-                tar.extractall(folder, filter="data")
+                if hasattr(tarfile, "data_filter"):  # Debian 12's Python 3.11.2 does not have it
+                    tar.extraction_filter = tarfile.data_filter
+                tar.extractall(folder)
             unpacked[name] = folder
         return unpacked[name]
 
