@@ -12,7 +12,8 @@ from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import config_errors_shown
 from mailsigil.config.loading import load_settings
 from mailsigil.config.settings import Settings
-from mailsigil.directory.api import Directory, DirectoryUnavailable, Person
+from mailsigil.directory.api import Directory, DirectoryUnavailable
+from mailsigil.directory.one_person import OnePerson
 from mailsigil.directory.opening import open_directory
 from mailsigil.keys.client import KeyAgentClient
 from mailsigil.keys.errors import KeyFileError
@@ -23,8 +24,7 @@ from mailsigil.message.reader import Message
 from mailsigil.outbound import outbound
 from mailsigil.pki.anchors import AnchorError
 from mailsigil.plan import Envelope, Event, Outcome
-from mailsigil.policy.entitlement import IdentityFacts, Organisation
-from mailsigil.policy.model import Form, PolicyEntry, SigningMode, Unauthorised
+from mailsigil.policy.model import Form
 from mailsigil.rewrite import rewritten
 from mailsigil.service import outbound_parts, trust_store
 from mailsigil.signing import Keys
@@ -116,40 +116,6 @@ def _directory_and_keys(
         client = KeyAgentClient(settings.keyd.socket, timeout=settings.keyd.timeout)
         return open_directory(settings), client
     try:
-        return _OnePerson(address, form), LocalKeys.load(cert, key)
+        return OnePerson(address, form, where="the command line"), LocalKeys.load(cert, key)
     except KeyFileError as error:
         raise Misuse(str(error)) from error
-
-
-class _OnePerson:
-    """The directory beside ``--cert``: the sender, whose mail must be signed."""
-
-    def __init__(self, address: str, form: Form) -> None:
-        self._person = Person(name="", addresses=(address,), logins=(address,))
-        self._entry = PolicyEntry(
-            source="the command line",
-            signing=SigningMode.REQUIRED,
-            form=form,
-            unauthorised=Unauthorised.REFUSE,
-        )
-
-    def person_by_login(self, login: str) -> Person | None:
-        return self._person if login in self._person.logins else None
-
-    def person_by_address(self, key: str) -> Person | None:
-        return self._person if key in self._person.addresses else None
-
-    def client_may_send_as(self, ip: str) -> tuple[str, ...]:
-        return ()
-
-    def policies(self, address_key: str) -> tuple[PolicyEntry, ...]:
-        return (self._entry,)
-
-    def identity(self, address_key: str) -> IdentityFacts:
-        return IdentityFacts(source="the command line")
-
-    def organisation(self, domain: str) -> Organisation | None:
-        return None
-
-    def own_domains(self) -> frozenset[str]:
-        return frozenset(address.rpartition("@")[2] for address in self._person.addresses)
