@@ -30,6 +30,7 @@ def command(settings: Settings) -> None:
             user=keyd.user,
             processes=keyd.processes,
             more=partial(build_sources, settings.source),
+            admin_socket=keyd.admin_path,
         )
     except (KeyAgentSetupError, PrivilegeError) as error:
         raise Misuse(str(error)) from error

@@ -24,6 +24,8 @@ COMMANDS = {
     "check": "Check configuration and surroundings, with a mend for every finding.",
     "trust": "The authorities that are believed: list them, check them, prepare a new one.",
     "ca": "The embedded certification authority.",
+    "keys": "The keys that the key agent holds: list them, import existing ones, reload.",
+    "km": "The conformance test for your own CA or key-management system.",
     "demo": "A throwaway organisation on a private Postfix: sign, send, verify, show.",
 }
 """Every command with its line in the overview."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import PurePosixPath
 from typing import Final, Literal
 
 from pydantic import Field
@@ -116,6 +117,11 @@ class KeydSettings(Section):
     """The key agent: it alone holds private keys, and never reads mail."""
 
     socket: AbsolutePath = Field(default="/run/mailsigil/keyd.sock", description="Path of its unix socket.")
+    admin_socket: OptionalPath = Field(
+        default="",
+        description="Path of a second unix socket, for `mailsigil keys`: root and the key agent's user alone"
+        ' are heard there. Empty: "keyd-admin.sock" beside the other.',
+    )
     folder: AbsolutePath = Field(
         default="/etc/mailsigil/keys",
         description="Folder with certificates and keys: PEM, or PKCS#12 (.p12, .pfx).",
@@ -135,6 +141,11 @@ class KeydSettings(Section):
         le=300,
         description="Seconds that the milter waits for an answer; then mail is deferred.",
     )
+
+    @property
+    def admin_path(self) -> str:
+        """Where the administrator's socket is."""
+        return self.admin_socket or str(PurePosixPath(self.socket).with_name("keyd-admin.sock"))
 
 
 class TrustSettings(Section):

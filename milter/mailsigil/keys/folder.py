@@ -139,6 +139,10 @@ class KeyFolder:
         """Gives the keys of each address, the newest certificate first."""
         return tuple(self._snapshot.by_address.values())
 
+    def held(self) -> tuple[SoftKey, ...]:
+        """Gives all keys, the expired ones included."""
+        return tuple(self._snapshot.by_id.values())
+
     def count(self) -> int:
         """Tells how many keys there are, the expired ones included."""
         return len(self._snapshot.by_id)
@@ -151,13 +155,13 @@ class KeyFolder:
 
     def refresh(self) -> None:
         """Reads the files that changed since the last time."""
-        self._read(self._snapshot.loaded)
+        self._read(self._snapshot.loaded, anew=False)
 
     def reload(self) -> None:
         """Reads all files anew."""
-        self._read({})
+        self._read({}, anew=True)
 
-    def _read(self, known: Mapping[_Bundle, _Loaded]) -> None:
+    def _read(self, known: Mapping[_Bundle, _Loaded], *, anew: bool) -> None:
         with self._reading:
             old = self._snapshot
             try:
@@ -169,7 +173,7 @@ class KeyFolder:
                     self._tell(finding)
                     self._snapshot = replace(old, of_folder=(finding,))
                 return
-            if known and old.loaded.keys() == set(bundles) and old.of_folder == tuple(findings):
+            if not anew and old.loaded.keys() == set(bundles) and old.of_folder == tuple(findings):
                 return
             loaded = {bundle: known.get(bundle) or self._load(bundle) for bundle in bundles}
             self._snapshot = replace(_index(loaded), of_folder=tuple(findings))

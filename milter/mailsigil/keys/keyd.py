@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -13,10 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from mailsigil.keys.admin import AdminDesk
 from mailsigil.keys.agent import KeyAgent
 from mailsigil.keys.folder import KeyFolder
 from mailsigil.keys.hygiene import allow_memory_lock, guard_memory
-from mailsigil.keys.server import KeyAgentServer, listen
+from mailsigil.keys.server import KeyAgentServer, ServerLimits, listen
 from mailsigil.keys.source import KeySource
 from mailsigil.process.control import WorkerControl
 from mailsigil.process.privileges import become, find_user
@@ -42,6 +44,7 @@ def run_agent(
     socket_mode: int | None = None,
     refresh_seconds: float = REFRESH_SECONDS,
     more: Callable[[], Sequence[KeySource]] = tuple,
+    admin_socket: str | os.PathLike[str] = "",
 ) -> int:
     """Runs the key agent until SIGTERM or SIGINT; gives the exit status.
 
@@ -49,6 +52,7 @@ def run_agent(
     may always ask, for nothing in the agent is hidden from them. Without ``socket_mode`` the socket is
     open to everybody if others than those two are allowed: the check of the caller's user decides.
     ``more`` makes further sources, in each process anew: sessions and connections survive no fork.
+    On ``admin_socket`` (admin.py) root and the agent's own user alone are heard.
     Raises KeyAgentSetupError, or PrivilegeError for a user that is missing or cannot be changed to.
     """
     path = Path(socket_path)
@@ -56,7 +60,10 @@ def run_agent(
     allowed = trusted | {_uid_of(name) for name in allowed_users}
     if socket_mode is None:
         socket_mode = 0o600 if allowed == trusted else 0o666
-    with listen(path, mode=socket_mode) as listener, _removed_at_end(path):
+    started = datetime.now(UTC)
+    with contextlib.ExitStack() as sockets:
+        listener = _listen(path, socket_mode, sockets)
+        admin = _listen(Path(admin_socket), 0o600, sockets) if admin_socket else None
         allow_memory_lock()
         become(user)
         guard_memory()
@@ -66,7 +73,18 @@ def run_agent(
         log.info("key agent listens on %s with %d keys", path, keys.count())
 
         def work(control: WorkerControl) -> None:
-            agent = KeyAgent([keys, *more()], now=lambda: datetime.now(UTC))
+            sources = more()
+            agent = KeyAgent([keys, *sources], now=lambda: datetime.now(UTC))
+            if admin is not None:
+                desk = AdminDesk(
+                    [("keyd", keys), *((getattr(each, "name", "source"), each) for each in sources)],
+                    # The supervisor has every process read anew.
+                    reload=lambda: os.kill(os.getppid(), signal.SIGHUP),
+                    started=started,
+                    now=lambda: datetime.now(UTC),
+                    processes=processes,
+                )
+                _serve_admin(desk, admin, allowed_uids=trusted)
             _work(agent, listener, control, allowed_uids=allowed, refresh_seconds=refresh_seconds)
 
         return Supervisor(spawn=work, count=processes, drain_seconds=DRAIN_SECONDS).run()
@@ -92,6 +110,19 @@ def _work(
     deadline = time.monotonic() + DRAIN_SECONDS
     while server.open_connections() and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def _serve_admin(desk: AdminDesk, listener: socket.socket, *, allowed_uids: Collection[int]) -> None:
+    limits = ServerLimits(connections=4, idle=10.0)
+    by = "root and the key agent's own user"
+    server = KeyAgentServer(desk, listener, allowed_uids=allowed_uids, allowed_by=by, limits=limits)
+    threading.Thread(target=server.serve, name="admin", daemon=True).start()
+
+
+def _listen(path: Path, mode: int, sockets: contextlib.ExitStack) -> socket.socket:
+    listener = sockets.enter_context(listen(path, mode=mode))
+    sockets.enter_context(_removed_at_end(path))
+    return listener
 
 
 def _watch(agent: KeyAgent, seconds: float) -> None:

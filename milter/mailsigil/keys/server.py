@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from mailsigil.keys.agent import KeyAgent
 from mailsigil.keys.connection import Connection, time_limit
 from mailsigil.keys.errors import KeyAgentSetupError, ProtocolError, Refusal
 from mailsigil.keys.protocol import encode_refusal
@@ -37,6 +36,14 @@ class ServerLimits:
     """A frame that has begun must be complete after this time, and an answer be taken."""
     look: float = 0.25
     """So often the acceptor looks whether it is to stop; a connection silent for less keeps its place."""
+
+
+class Answering(Protocol):
+    """Who answers the requests: the agent, or its administrator's desk."""
+
+    def answer(self, payload: bytes, *, peer_uid: int) -> bytes:
+        """Answers one request payload. Never raises: trouble is an answer too."""
+        ...
 
 
 def listen(path: Path, *, mode: int) -> socket.socket:
@@ -95,16 +102,18 @@ class KeyAgentServer:
 
     def __init__(
         self,
-        agent: KeyAgent,
+        agent: Answering,
         listener: socket.socket,
         *,
         allowed_uids: Collection[int],
+        allowed_by: str = "keyd.allowed_users",
         limits: ServerLimits = ServerLimits(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._agent = agent
         self._listener = listener
         self._allowed_uids = frozenset(allowed_uids)
+        self._allowed_by = allowed_by
         self._limits = limits
         self._clock = clock
         self._stop = threading.Event()
@@ -170,8 +179,8 @@ class KeyAgentServer:
         # Once in a while for each user: who may not ask may not fill the log either.
         if now - self._turned_away.get(uid, -_COMPLAINT_SECONDS) >= _COMPLAINT_SECONDS:
             self._turned_away[uid] = now
-            log.warning("refused connection peer_uid=%d: the user is not among keyd.allowed_users", uid)
-        _say(connection, encode_refusal(Refusal.PEER, "your user is not among keyd.allowed_users"))
+            log.warning("refused connection peer_uid=%d: the user is not among %s", uid, self._allowed_by)
+        _say(connection, encode_refusal(Refusal.PEER, f"your user is not among {self._allowed_by}"))
         connection.close()
 
     def _converse(self, connection: Connection, uid: int) -> None:

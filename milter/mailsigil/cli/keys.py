@@ -1,0 +1,145 @@
+"""``mailsigil keys``: the keys that the key agent holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from mailsigil.cli.misuse import Misuse
+from mailsigil.cli.options import settings_option
+from mailsigil.config.settings import Settings
+from mailsigil.keys.admin import AdminClient
+from mailsigil.keys.errors import KeyFileError, KeyServiceError
+from mailsigil.keys.import_keys import bundles, import_bundle
+from mailsigil.keys.key_files import MAX_PASSPHRASE, read_key_file, read_passphrase
+from mailsigil.service import utc_now
+
+_json = click.option(
+    "--json", "as_json", is_flag=True, help="For programs: JSON instead of lines for people."
+)
+
+
+@click.group()
+def command() -> None:
+    """The keys that the key agent holds.
+
+    All but `import` ask the running agent on its admin socket, as root or as the agent's user.
+    """
+
+
+@command.command(name="list")
+@_json
+@click.option("--address", default="", help="Only the keys that name this address.")
+@settings_option
+def list_keys(as_json: bool, address: str, settings: Settings) -> None:
+    """List the keys that the agent has at hand, source by source."""
+    try:
+        keys = [key for key in _agent(settings).listed() if not address or address.lower() in key.addresses]
+    except KeyServiceError as error:
+        raise Misuse(str(error)) from error
+    if as_json:
+        click.echo(json.dumps([asdict(key) for key in keys], ensure_ascii=False, indent=2))
+        return
+    for key in keys:
+        addresses = ", ".join(key.addresses)
+        click.echo(
+            f"{key.key_id}  {key.level}  until {key.valid_until[:10]}  {key.source or '-'}  {addresses}"
+        )
+
+
+@command.command()
+@_json
+@settings_option
+def status(as_json: bool, settings: Settings) -> None:
+    """Tell how many processes, sources and keys the agent has."""
+    try:
+        found = _agent(settings).status()
+    except KeyServiceError as error:
+        raise Misuse(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    click.echo(f"Key agent with {found['processes']} processes, since {found['started']}")
+    for source in found["sources"]:
+        expired = f", {source['expired']} of them expired" if source["expired"] else ""
+        click.echo(f"  {source['name']}: {source['keys']} keys{expired}")
+
+
+@command.command()
+@settings_option
+def reload(settings: Settings) -> None:
+    """Have the agent read all keys anew, as SIGHUP does."""
+    try:
+        _agent(settings).reload()
+    except KeyServiceError as error:
+        raise Misuse(str(error)) from error
+    click.echo("The key agent reads all keys anew.")
+
+
+@command.command(name="import")
+@click.argument(
+    "files",
+    metavar="FILE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+)
+@click.option("--source", default="", help='Name of a [[source]] of kind "folder" [default: that of [keyd]].')
+@click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="File with the passphrase [default: NAME.pass beside NAME.p12].",
+)
+@click.option("--replace", is_flag=True, help="Put a new key in the place of one that exists.")
+@settings_option
+def import_keys(
+    files: tuple[Path, ...],
+    source: str,
+    passphrase_file: Path | None,
+    replace: bool,
+    settings: Settings,
+) -> None:
+    """Copy existing keys and certificates into a key folder.
+
+    FILE is PKCS#12 or PEM; files that share a name up to the last dot belong together. Each key is checked
+    as the agent would, and copied whole, with mode 0600. What cannot be used is told and left out; exit
+    status 1 then. The running agent finds the new keys by itself.
+    """
+    folder, domains = _folder(settings, source)
+    refused = False
+    try:
+        passphrase = _passphrase(passphrase_file)
+    except KeyFileError as fault:
+        raise Misuse(str(fault)) from fault
+    for bundle in bundles(files):
+        try:
+            done = import_bundle(
+                bundle, folder, domains=domains, passphrase=passphrase, replace=replace, now=utc_now()
+            )
+        except KeyFileError as fault:
+            click.echo(str(fault), err=True)
+            refused = True
+            continue
+        click.echo(f"{done.path}: {', '.join(done.addresses)}, until {done.valid_until:%Y-%m-%d}")
+    raise SystemExit(1 if refused else 0)
+
+
+def _agent(settings: Settings) -> AdminClient:
+    return AdminClient(Path(settings.keyd.admin_path))
+
+
+def _folder(settings: Settings, name: str) -> tuple[Path, frozenset[str]]:
+    if not name:
+        return Path(settings.keyd.folder), frozenset()
+    for source in settings.source:
+        if source.name == name and source.folder is not None:
+            return Path(source.folder.path), frozenset(source.domains)
+    folders = ", ".join(f'"{each.name}"' for each in settings.source if each.folder) or "there is none"
+    raise Misuse(f'no [[source]] of kind "folder" has the name "{name}"; those of this kind: {folders}')
+
+
+def _passphrase(path: Path | None) -> bytes | None:
+    return None if path is None else read_passphrase(read_key_file(path, limit=MAX_PASSPHRASE))
