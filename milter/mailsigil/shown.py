@@ -26,7 +26,9 @@ _ODD = re.compile(rb"[\r\n\0]")
 _BLANK_LINE = re.compile(rb"\r\n[ \t]*(?:\r\n|\Z)")
 
 PROTECTED = (b"from", b"reply-to", b"to", b"cc", b"subject", b"date", b"message-id")
-"""Fields that a reader sees or answers to, in lower case; of those in a signed part each is compared."""
+"""Fields that a reader sees or answers to, in lower case, as far as they are protected on purpose."""
+_BY_CHANCE = (b"from", b"reply-to", b"to", b"cc", b"subject")
+"""Those of a signed part that says nothing about them; servers write Date and Message-ID anew."""
 
 
 def header_fault(fields: Sequence[Field]) -> str:
@@ -61,18 +63,23 @@ def contradiction(fields: Sequence[Field], entity: Part) -> str:
 
     With the parameter ``hp`` the part's header holds all the fields that its author wrote, so that one
     that was added later is a difference, too (RFC 9788 4). Without it only those that are there count: of
-    older schemes, and of a whole message that was signed as ``message/rfc822`` (RFC 8551 3.1).
+    a whole message that was signed as ``message/rfc822`` (RFC 8551 3.1), and, apart from Date and
+    Message-ID, of any other part.
     """
+    keys: tuple[bytes, ...] = _BY_CHANCE
     complete = "hp" in entity.media_type.params
     inner = entity.fields
     if entity.media_type.full in {"message/rfc822", "message/global"}:
         if not entity.children:
             return "the signed message cannot be read"
+        keys = PROTECTED
         inner = entity.children[0].fields
         complete = complete or "hp" in entity.children[0].media_type.params
-    if not complete and not any(field.key in PROTECTED for field in inner):
+    if complete:
+        keys = PROTECTED
+    elif not any(field.key in keys for field in inner):
         return ""
-    for key in PROTECTED:
+    for key in keys:
         signed, shown = named(inner, key), named(fields, key)
         if (signed or complete) and not _agree(key, signed, shown):
             return key.decode("ascii").title()

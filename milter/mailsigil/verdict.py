@@ -64,6 +64,7 @@ class Reason(Enum):
     CERTIFICATE = ("certificate", "The signature was bound to another certificate.")
     ALGORITHM = ("algorithm", "The signature uses an algorithm that is not known here.")
     WEAK = ("weak", "The signature or a certificate uses an algorithm or a key that is too weak.")
+    CERTIFICATE_FORM = ("certificate-form", "A certificate breaks the rules for certificates.")
     NO_PATH = ("no-path", "The certificate was not issued by an authority that is trusted here.")
     EXPIRED = ("expired", "A certificate had expired.")
     NOT_YET_VALID = ("not-yet-valid", "A certificate was not valid yet.")

@@ -355,7 +355,7 @@ _PATH_VERDICTS = {
     PathStatus.BAD_PURPOSE: (SmimeWord.FAIL, Status.INVALID, Reason.PURPOSE),
     PathStatus.WEAK: (SmimeWord.POLICY, Status.UNTRUSTED, Reason.WEAK),
     PathStatus.CONSTRAINT: (SmimeWord.FAIL, Status.INVALID, Reason.CONSTRAINT),
-    PathStatus.MALFORMED: (SmimeWord.NEUTRAL, Status.INVALID, Reason.SYNTAX),
+    PathStatus.MALFORMED: (SmimeWord.NEUTRAL, Status.INVALID, Reason.CERTIFICATE_FORM),
     PathStatus.LIMIT: (SmimeWord.POLICY, Status.UNCHECKED, Reason.LIMIT),
 }
 

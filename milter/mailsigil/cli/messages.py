@@ -75,7 +75,12 @@ def _named_on_the_command_line(files: list[Path]) -> TrustStore:
     # Whoever names an authority here vouches for it: it may assert public and embedded policies, and
     # need not be one that follows the public ones' rules to the letter.
     certificates = tuple(certificate for file in files for certificate in load_anchor_file(file))
-    anchors = AnchorSet(name="--trust", certificates=certificates, asserts=frozenset({"br", "mailsigil"}))
+    anchors = AnchorSet(
+        name="--trust",
+        certificates=certificates,
+        asserts=frozenset({"br", "mailsigil"}),
+        hold_to_br=False,
+    )
     return TrustStore((anchors,))
 
 

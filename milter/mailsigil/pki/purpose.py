@@ -26,7 +26,9 @@ def leaf_misuse(certificate: x509.Certificate, *, public: bool) -> str:
     Under a ``public`` anchor the extended key usage must name mail, and must not name what S/MIME BR
     7.1.2.3 f keeps apart from it.
     """
-    if certificate.version is not x509.Version.v3:
+    # RFC 8550 2.2: readers take version 1, too. It has no extensions, so what follows finds none; public
+    # authorities issue version 3 alone (S/MIME BR 7.1.1).
+    if public and certificate.version is not x509.Version.v3:
         return "the certificate is of version 1, which cannot say what it is for"
     extensions = certificate.extensions
     basic = _value(extensions, x509.BasicConstraints)
