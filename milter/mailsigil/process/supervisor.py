@@ -7,6 +7,7 @@ thread, so that forking is safe at any time.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import selectors
@@ -23,6 +24,8 @@ from mailsigil.process.privileges import die_with_parent
 
 log = logging.getLogger("mailsigil.process")
 
+_COLLECT_EVERY = 10_000
+"""Objects that are made between two searches for cycles; a message makes hundreds, and next to no cycle."""
 _SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 _YOUNG_SECONDS = 5.0
 """A worker that dies before this age counts as one that cannot start."""
@@ -155,6 +158,10 @@ class Supervisor:
             self._close()
             die_with_parent(signal.SIGTERM)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            # What the supervisor made lives as long as the worker: no collection has to look at it, or
+            # to touch its pages, which are shared.
+            gc.freeze()
+            gc.set_threshold(_COLLECT_EVERY)
             if os.getppid() == parent:
                 self._spawn(control)
             status = 0
