@@ -203,10 +203,13 @@ class Cursor:
         if tag is not None and found != tag:
             raise _unexpected(found, tag)
         if end is not None:
-            self._charge(end - self.position)
-            data = self.octets(self.position, end)
+            start = self.position
+            self._charge(end - start)
             self.position = end
-            return data
+            base = self._window_start
+            if base <= start and end - base <= len(self._window):
+                return self._window[start - base : end - base]
+            return self.octets(start, end)
         if found == CONSTRUCTED_OCTETS:
             return der.octet_string(self.value(der.OCTET_STRING))
         parts: list[bytes] = []

@@ -49,11 +49,11 @@ class Spool:
         """Give the octets from ``start`` up to, not including, ``end``."""
         self._must_be_open()
         start = max(start, 0)
+        if self._file is None:
+            return memoryview(self._memory)[start:end].tobytes() if start < end else b""
         end = min(end, len(self))
         if start >= end:
             return b""
-        if self._file is None:
-            return memoryview(self._memory)[start:end].tobytes()
         if end > self._flushed:
             self._flush()
         return self._read_file(self._file, start, end)
