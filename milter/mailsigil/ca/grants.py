@@ -35,7 +35,8 @@ class Wish:
 def grant(rules: Sequence[EnrolRule], *, user: str, wish: Wish, level: Level | None) -> Subject:
     """Gives the subject that a user may enrol; the first rule that fits decides.
 
-    Without a level, it is the highest one of the rule that the names allow. Raises NotGranted.
+    Without a level, it is the highest one of the rule that its names, or those of the request where the
+    rule takes them, allow. Raises NotGranted.
     """
     own = [rule for rule in rules if rule.user == user]
     address = _address(own, wish)
@@ -45,7 +46,7 @@ def grant(rules: Sequence[EnrolRule], *, user: str, wish: Wish, level: Level | N
     refusal = NotGranted(f"{user} may not enrol {level or 'any level'} for {address} with these names")
     for rule in fitting:
         for each in (level,) if level else _HIGHEST_FIRST:
-            if each.value not in rule.levels:
+            if each.value not in rule.levels or (level is None and _not_meant(rule, wish, each)):
                 continue
             try:
                 return _subject(rule, wish, address, each)
@@ -99,6 +100,11 @@ def _address(rules: Sequence[EnrolRule], wish: Wish) -> str:
     if len(own) == 1 and "*" not in (only := own.pop()):
         return only
     raise NotGranted("the request names no mail address; put it in as a subject alternative name")
+
+
+def _not_meant(rule: EnrolRule, wish: Wish, level: Level) -> bool:
+    """Whose names come from the request says with them what is wanted: no organisation, no V3 and no V4."""
+    return rule.names_from_request and level in (Level.V3, Level.V4) and not wish.organisation
 
 
 def _subject(rule: EnrolRule, wish: Wish, address: str, level: Level) -> Subject:

@@ -1,0 +1,99 @@
+"""``mailsigil ca serve`` as a process of its own, on a throwaway authority."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mailsigil.ca.passwords import Passwords
+from mailsigil.demo.programs import Daemon, accepts, free_port
+from mailsigil.keys.authority import Authority
+
+PASSWORD = "correct-horse-battery"
+"""Of every user."""
+
+_SETTINGS = """
+[publish]
+url = "http://127.0.0.1:{lookups}"
+listen = "127.0.0.1:{lookups}"
+[est]
+listen = "127.0.0.1:{est}"
+names = ["localhost", "127.0.0.1"]
+server_keygen = "p256"
+{more}
+[[enrol]]
+user = "keyd"
+addresses = ["*@bank.example"]
+levels = ["V1", "V3", "V4"]
+organisation = "Example Bank"
+names_from_request = true
+[[enrol]]
+user = "alice"
+addresses = ["alice@bank.example"]
+levels = ["V1", "V4"]
+given_name = "Alice"
+surname = "Example"
+organisation = "Example Bank"
+title = "Account Manager"
+"""
+
+
+class CaServe:
+    """Started on entry. Users are ``keyd``, for everybody of bank.example, and ``alice``, for herself."""
+
+    def __init__(self, home: Path, *, more: str = "", log_level: str = "debug") -> None:
+        self.folder = home / "ca"
+        self.log = home / "ca.log"
+        self._log_level = log_level
+        self.est_port, self.lookups_port = free_port(), free_port()
+        self.folder.mkdir(mode=0o700, parents=True)
+        settings = _SETTINGS.format(est=self.est_port, lookups=self.lookups_port, more=more)
+        (self.folder / "ca.toml").write_text(settings)
+        self.authority = Authority.init(self.folder, organisation="Example Bank", now=datetime.now(UTC))
+        passwords = Passwords(self.folder / "passwords")
+        for user in ("keyd", "alice"):
+            passwords.set(user, PASSWORD.encode())
+
+    @property
+    def url(self) -> str:
+        """Of EST, up to the label."""
+        return f"https://localhost:{self.est_port}/.well-known/est"
+
+    @property
+    def lookups(self) -> str:
+        """Of lists and OCSP."""
+        return f"http://127.0.0.1:{self.lookups_port}"
+
+    @property
+    def root(self) -> Path:
+        """The trust anchor, PEM."""
+        return self.folder / "root.pem"
+
+    @property
+    def issuing(self) -> Path:
+        """The issuing authority, PEM."""
+        return self.folder / "issuing.pem"
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._daemon.pid
+
+    def __enter__(self) -> CaServe:
+        program = [sys.executable, "-m", "mailsigil", "ca", "serve", "--dir", self.folder]
+        self._daemon = Daemon([*program, "--log-level", self._log_level], log=self.log)
+        self._daemon.wait_until(
+            lambda: accepts(("127.0.0.1", self.est_port)) and accepts(("127.0.0.1", self.lookups_port))
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._daemon.stop()
+
+
+def why_not(*programs: str) -> str:
+    """Which of some programs are missing; empty when all are here."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    return f"{', '.join(missing)} not installed" if missing else ""
