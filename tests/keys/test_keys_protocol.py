@@ -83,10 +83,14 @@ def test_credentials_that_do_not_fit_are_left_out() -> None:
         b'{"op":"find","address":""}',
         b'{"op":"find","address":7}',
         b'{"op":"find","address":"%s"}' % (b"a" * 513),
-        b'{"op":"sign","address":"a","key_id":"k","scheme":"s"}',
-        b'{"op":"sign","address":"a","key_id":"k","scheme":"s","data":"***"}',
-        b'{"op":"sign","address":"a","key_id":"k","scheme":"s","data":{}}',
-        b'{"op":"sign","address":"a","key_id":null,"scheme":"s","data":"AA=="}',
+        b'{"op":"sign","address":"a","key_id":"k","scheme":"s","data":"AA=="}',
+        b"\x01",
+        b"\x01\x00\x01k",
+        b"\x01\x00\x01k\x00\x01a\x00\x01s",
+        b"\x01\x00\x00\x00\x01a\x00\x01sdata",
+        b"\x01\x00\x01k\x00\x01a\xff\xffsdata",
+        b"\x01\x00\x01\xff\x00\x01a\x00\x01sdata",
+        b"\x01\x02\x01" + b"k" * 513 + b"\x00\x01a\x00\x01sdata",
     ],
     ids=lambda payload: payload[:40].decode("latin-1") or "empty",
 )
@@ -104,7 +108,11 @@ JSON = st.recursive(
 KEYS = st.sampled_from(
     ["op", "address", "key_id", "scheme", "data", "credentials", "signature", "keys", "refused", "sentence"]
 )
-PAYLOADS = st.binary(max_size=200) | st.dictionaries(KEYS, JSON).map(lambda d: json.dumps(d).encode())
+PAYLOADS = (
+    st.binary(max_size=200)
+    | st.binary(max_size=60).map(b"\x01".__add__)
+    | st.dictionaries(KEYS, JSON).map(lambda d: json.dumps(d).encode())
+)
 
 
 @settings(max_examples=150, deadline=None)

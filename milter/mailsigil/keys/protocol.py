@@ -1,7 +1,10 @@
 """The language between the key agent and those who ask it, as bytes and values.
 
-A frame is a length of four bytes, most significant first, and one flat JSON object; binary values
-are base64. Either side may be hostile to the other, so every size is bounded before it is believed.
+A frame is a length of four bytes, most significant first, and a payload: one flat JSON object with
+binary values in base64. Only what every mail needs is shorter. A request to sign is the octet 1, then
+name of the key, address and scheme, each in UTF-8 behind its length in two bytes, and the data; a
+signature is the octet 2 and the signature. Either side may be hostile to the other, so every size is
+bounded before it is believed.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from mailsigil.keys.errors import KeyAgentRefused, ProtocolError, Refusal
 MAX_FRAME = 262_144
 """Octets of JSON that one frame may carry."""
 HEADER_SIZE = 4
+_SIGN = b"\x01"
+_SIGNATURE = b"\x02"
+_LENGTH_SIZE = 2
 MAX_TEXT = 512
 """Characters of one text value in a request: an address has at most 320."""
 MAX_BRACKETS = 64
@@ -83,15 +89,8 @@ def encode_request(request: Request) -> bytes:
         case Operation.FIND:
             return _dump({"op": "find", "address": request.address})
         case Operation.SIGN:
-            return _dump(
-                {
-                    "op": "sign",
-                    "key_id": request.key_id,
-                    "address": request.address,
-                    "scheme": request.scheme,
-                    "data": _to_text(request.data),
-                }
-            )
+            texts = map(_counted, (request.key_id, request.address, request.scheme))
+            return b"".join((_SIGN, *texts, request.data))
         case Operation.PING:
             return _dump({"op": "ping"})
 
@@ -99,22 +98,17 @@ def encode_request(request: Request) -> bytes:
 def decode_request(payload: bytes) -> Request:
     """Reads a request; raises KeyAgentRefused with MALFORMED for everything that is none."""
     try:
+        if payload.startswith(_SIGN):
+            return _sign_request(payload)
         if payload.count(b"{") + payload.count(b"[") > MAX_BRACKETS:
             raise ProtocolError("a request is one flat JSON object")
         fields = _load(payload)
         operation = Operation(_text(fields, "op"))
         if operation is Operation.PING:
             return Request(operation=operation)
-        address = _text(fields, "address")
-        if operation is Operation.FIND:
-            return Request(operation=operation, address=address)
-        return Request(
-            operation=operation,
-            address=address,
-            key_id=_text(fields, "key_id"),
-            scheme=_text(fields, "scheme"),
-            data=_from_text(fields.get("data")),
-        )
+        if operation is Operation.SIGN:
+            raise ProtocolError("a request to sign is no JSON")
+        return Request(operation=operation, address=_text(fields, "address"))
     except ValueError as error:
         raise KeyAgentRefused(Refusal.MALFORMED, "the request is malformed") from error
 
@@ -141,7 +135,7 @@ def encode_found(credentials: tuple[Credential, ...]) -> bytes:
 
 def encode_signature(signature: bytes) -> bytes:
     """Writes the answer to ``sign``."""
-    return _dump({"signature": _to_text(signature)})
+    return _SIGNATURE + signature
 
 
 def encode_pong(keys: int) -> bytes:
@@ -164,10 +158,10 @@ def decode_found(payload: bytes) -> tuple[Credential, ...]:
 
 def decode_signature(payload: bytes) -> bytes:
     """Reads the answer to ``sign``; raises KeyAgentRefused, or ProtocolError for nonsense."""
-    signature = _from_text(_answer(payload).get("signature"))
-    if not signature:
-        raise ProtocolError("the key agent's answer holds no signature")
-    return signature
+    if payload.startswith(_SIGNATURE) and len(payload) > 1:
+        return payload[1:]
+    _answer(payload)
+    raise ProtocolError("the key agent's answer holds no signature")
 
 
 def decode_pong(payload: bytes) -> int:
@@ -176,6 +170,35 @@ def decode_pong(payload: bytes) -> int:
     if not isinstance(keys, int):
         raise ProtocolError("the key agent's answer holds no number of keys")
     return keys
+
+
+def _counted(text: str) -> bytes:
+    octets = text.encode("utf-8", "surrogatepass")  # The agent refuses what is no UTF-8.
+    if len(octets) > MAX_TEXT * 4:
+        raise ProtocolError("a text of a request is too long")
+    return len(octets).to_bytes(_LENGTH_SIZE, "big") + octets
+
+
+def _sign_request(payload: bytes) -> Request:
+    texts = []
+    position = 1
+    for _ in range(3):
+        start = position + _LENGTH_SIZE
+        position = start + int.from_bytes(payload[position:start], "big")
+        text = payload[start:position].decode()
+        if not text or len(text) > MAX_TEXT or position > len(payload):
+            raise ProtocolError("a text of a request is missing, broken off or too long")
+        texts.append(text)
+    if position == len(payload):
+        raise ProtocolError("there is nothing to sign")
+    key_id, address, scheme = texts
+    return Request(
+        operation=Operation.SIGN,
+        key_id=key_id,
+        address=address,
+        scheme=scheme,
+        data=payload[position:],
+    )
 
 
 def _credential(item: object) -> Credential:
