@@ -9,29 +9,25 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
-
-from cryptography import x509
 
 from mailsigil.cms.parse import CmsLimitError, CmsLimits, SignedData
 from mailsigil.cms.verify import SignerCheck, SignerStatus, check_signer, digests_needed
-from mailsigil.message.address import Address, AddressError
+from mailsigil.holder import describe, identity_of, mailboxes
+from mailsigil.message.address import Address
 from mailsigil.message.author import AuthorFault, parse_author
 from mailsigil.message.fields import Field
 from mailsigil.message.mime import MimeLimitError, MimeLimits, Part, parse_mime
 from mailsigil.message.spool import Spool
 from mailsigil.pki.anchors import AnchorSet, RevocationMode, domains_allow
 from mailsigil.pki.evidence import RevocationStatus
-from mailsigil.pki.level import Level, identity_level
 from mailsigil.pki.names import CertificateNames
 from mailsigil.pki.path import PathStatus, PathValidator, PathVerdict
 from mailsigil.pki.revocation import Carried, Revocation
 from mailsigil.shown import contradiction, elsewhere, header_fault, misleading
 from mailsigil.signature import Ended, Signature, ended, find_signature
-from mailsigil.verdict import Identity, Reason, SmimeWord, Status, Verdict
+from mailsigil.verdict import Reason, SmimeWord, Status, Verdict
 
 CLOCK_SKEW = timedelta(minutes=5)
 """How far a signer's clock may be ahead of ours."""
@@ -107,7 +103,7 @@ def _steps(
 
     # 4. From here on the signer is known, so every verdict names the certificate.
     signer = data.signers[0]
-    names, serial, issuer = _describe(certificate)
+    names, serial, issuer = describe(certificate)
     base = Verdict(
         word=SmimeWord.PASS,
         status=Status.TRUSTED,
@@ -137,7 +133,7 @@ def _steps(
     if isinstance(author, _Doubt):
         return _refused(base, SmimeWord.POLICY, author.status, author.reason, author.detail)
     # 10. Level and names, as far as the anchor may assert them.
-    return replace(base, identity=_identity(certificate, path, names, author))
+    return replace(base, identity=identity_of(certificate, path, names, author))
 
 
 def _unless_revoked(
@@ -181,7 +177,7 @@ def _author(
     if isinstance(author, AuthorFault):
         return _Doubt(_AUTHOR_REASONS[author])
     # 8. The author's address is one of the certificate's (RFC 8550 3), within the anchor's domains.
-    if not any(mailbox.same_mailbox(author.address) for mailbox in _mailboxes(names.addresses)):
+    if not any(mailbox.same_mailbox(author.address) for mailbox in mailboxes(names.addresses)):
         return _Doubt(Reason.ADDRESS, f"author {author.address}")
     if not domains_allow(anchor_set, str(author.address)):
         return _Doubt(Reason.DOMAIN, anchor_set.name, Status.UNTRUSTED)
@@ -262,7 +258,7 @@ def _one_signer(checks: Sequence[SignerCheck]) -> bytes:
         raise ended(*_SIGNER_VERDICTS[checks[0].status], checks[0].reason)
     if len(checks) == 1:
         return holding[0]
-    addresses = [address for certificate in holding for address in _describe(certificate)[0].addresses]
+    addresses = [address for certificate in holding for address in describe(certificate)[0].addresses]
     raise Ended(
         Verdict(
             word=SmimeWord.POLICY,
@@ -272,66 +268,6 @@ def _one_signer(checks: Sequence[SignerCheck]) -> bytes:
             signers=tuple(dict.fromkeys(addresses)),
         )
     )
-
-
-@lru_cache(maxsize=4096)
-def _describe(certificate: bytes) -> tuple[CertificateNames, str, str]:
-    parsed = x509.load_der_x509_certificate(certificate)
-    return (
-        CertificateNames.from_certificate(parsed),
-        f"{parsed.serial_number:x}",
-        parsed.issuer.rfc4514_string(),
-    )
-
-
-@lru_cache(maxsize=4096)
-def _mailboxes(addresses: tuple[str, ...]) -> tuple[Address, ...]:
-    """The addresses of a certificate, without what is none."""
-    found: list[Address] = []
-    for address in addresses:
-        with suppress(AddressError):
-            found.append(Address.parse(address))
-    return tuple(found)
-
-
-def _identity(certificate: bytes, path: PathVerdict, names: CertificateNames, address: Address) -> Identity:
-    level = _level(certificate, path)
-    person = level in {Level.V2, Level.V4}
-    return Identity(
-        level=level,
-        name=names.full_name if person else "",
-        org=names.organisation if level in {Level.V3, Level.V4} else "",
-        title=names.title if person else "",
-        address=str(address),
-        issuer=names.issuer,
-    )
-
-
-def _level(certificate: bytes, path: PathVerdict) -> Level:
-    if path.anchor_set is None:
-        return Level.V1
-    return _level_under(certificate, _Same(path.anchor_set), path.policies)
-
-
-class _Same:
-    """Anchors as a key of a cache: equal to themselves alone, so that a reload asks anew."""
-
-    __slots__ = ("anchors",)
-
-    def __init__(self, anchors: AnchorSet) -> None:
-        self.anchors = anchors
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.anchors is self.anchors
-
-    def __hash__(self) -> int:
-        return id(self.anchors)
-
-
-@lru_cache(maxsize=4096)
-def _level_under(certificate: bytes, same: _Same, policies: frozenset[str]) -> Level:
-    parsed = x509.load_der_x509_certificate(certificate)
-    return identity_level(parsed, same.anchors, policies=policies).level
 
 
 def _refused(base: Verdict, word: SmimeWord, status: Status, reason: Reason, detail: str = "") -> Verdict:
