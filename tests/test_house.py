@@ -70,7 +70,9 @@ def test_imports_run_downwards(path: Path) -> None:
             assert parts[1] in MAY_IMPORT[room], f"{path} must not import {name}"
 
 
-@pytest.mark.parametrize("name", ["outbound.py", "signing.py", "inbound.py", "verification.py", "signature.py", "shown.py"])
+@pytest.mark.parametrize(
+    "name", ["outbound.py", "signing.py", "inbound.py", "verification.py", "signature.py", "shown.py"]
+)
 def test_the_core_knows_directory_and_keys_by_their_interfaces_alone(name: str) -> None:
     for module in _imports(PACKAGE / name):
         if module.startswith(("mailsigil.directory", "mailsigil.keys")):
