@@ -7,12 +7,16 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import mailsigil
 from mailsigil.ca.passwords import Passwords
 from mailsigil.demo.programs import Daemon, accepts, free_port
 from mailsigil.keys.authority import Authority
 
 PASSWORD = "correct-horse-battery"
 """Of every user."""
+
+SAME_CODE = {"PYTHONPATH": str(Path(mailsigil.__file__).resolve().parent.parent)}
+"""For processes that are to run the code which is tested."""
 
 _SETTINGS = """
 [publish]
@@ -83,7 +87,7 @@ class CaServe:
 
     def __enter__(self) -> CaServe:
         program = [sys.executable, "-m", "mailsigil", "ca", "serve", "--dir", self.folder]
-        self._daemon = Daemon([*program, "--log-level", self._log_level], log=self.log)
+        self._daemon = Daemon([*program, "--log-level", self._log_level], log=self.log, env=SAME_CODE)
         self._daemon.wait_until(
             lambda: accepts(("127.0.0.1", self.est_port)) and accepts(("127.0.0.1", self.lookups_port))
         )

@@ -24,7 +24,7 @@ from mailsigil.pki.level import asserted_levels, claimed_level
 
 log = logging.getLogger("mailsigil.keyd")
 
-PAGE: Final = 250
+PAGE: Final = 100
 """Keys in one answer; a frame holds them with long names."""
 MAX_REQUEST: Final = 1024
 MAX_SHOWN: Final = 4
