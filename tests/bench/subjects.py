@@ -19,10 +19,13 @@ from mailsigil.demo.postfix import Listener, Postfix
 from mailsigil.demo.programs import Daemon, accepts, free_port
 from mailsigil.demo.sink import Sink
 from mailsigil.keys.profile import KeyKind
+from mailsigil.milter.worker import default_workers
 
 OUTBOUND, INBOUND = "submission", "inbound"
 SMIME, DKIM, IDENTITY = "Content-Type: multipart/signed", "DKIM-Signature: ", "Verified-Identity: V4"
 FLOOR = "does nothing"
+WORKERS = (1, 2, default_workers())
+"""One, one a core of two, and what an administrator gets who sets nothing."""
 _CLIENT_RULE = f'\n[[client]]\nnetworks = ["127.0.0.0/8"]\nmay_send_as = ["{SENDER}"]\n'
 _MEMORY_FILESYSTEM = Path("/dev/shm")
 
@@ -87,16 +90,19 @@ def bench() -> Iterator[Bench]:
         dns = stack.enter_context(DnsServer(folder / "dns", {dkim.record_name: dkim.record}))
         signing = [
             _subject("no milter", OUTBOUND),
-            *(_floor(folder, stack, workers) for workers in (1, 2)),
+            *(_floor(folder, stack, workers) for workers in WORKERS),
             _subject("OpenDKIM, RSA-2048", OUTBOUND, (dkim.milter,), root=dkim.pid, mark=DKIM),
         ]
         for kind, title in ((KeyKind.RSA2048, "RSA-2048"), (KeyKind.P256, "P-256")):
-            for workers in (1, 2):
+            for workers in WORKERS:
                 service = start(make(folder / f"{kind}-{workers}", dns.port, kind, workers), stack)
                 signing.append(_signer(title, workers, service))
         verifying = [
             _verifier(name, workers, service)
-            for name, workers in (("mailsigil verifies", 2), ("mailsigil verifies, and DKIM", 2))
+            for name, workers in (
+                ("mailsigil verifies", WORKERS[-1]),
+                ("mailsigil verifies, and DKIM", WORKERS[-1]),
+            )
         ]
         memory = make(folder / "memory", dns.port, KeyKind.P256, 1)
         milter = f"unix:{memory.milter_socket}"

@@ -53,7 +53,13 @@ class MilterSettings(Section):
         default="",
         description="User that the milter becomes when it is started as root. Empty: stay as started.",
     )
-    workers: int = Field(default=0, ge=0, le=256, description="Worker processes; 0 means one for each core.")
+    workers: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="Worker processes; 0 means four for each core."
+        " They share most of their memory, and each works on one message at a time.",
+    )
     recycle_after: int = Field(
         default=20000, ge=1, description="Connections after which a worker makes room for a fresh one."
     )

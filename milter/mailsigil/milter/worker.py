@@ -19,7 +19,7 @@ from mailsigil.process.supervisor import Supervisor
 
 log = logging.getLogger("mailsigil.milter")
 
-__all__ = ["ListenError", "run_workers"]
+__all__ = ["ListenError", "default_workers", "run_workers"]
 
 _SETTLE_SECONDS = 0.2
 """An accept that was under way when the socket was diverted is over after this time."""
@@ -47,7 +47,7 @@ def run_workers(
 ) -> int:
     """Serve until SIGTERM or SIGINT; the exit status of the process.
 
-    ``socket`` is ``unix:/path`` or ``inet:HOST:PORT``. ``workers`` 0 means one for each core this process
+    ``socket`` is ``unix:/path`` or ``inet:HOST:PORT``. ``workers`` 0 means four for each core this process
     may use. A worker leaves for a fresh one after ``recycle_after`` connections (0: never). With ``user``
     a process that was started by root goes on as that user once the socket is open.
 
@@ -76,7 +76,7 @@ def run_workers(
         become(user)
         return Supervisor(
             spawn=lambda control: _work(control, server, box, make_handler, recycle_after),
-            count=workers or len(os.sched_getaffinity(0)),
+            count=workers or default_workers(),
             drain_seconds=drain_seconds,
             on_reload=on_reload,
             on_stop=leave,
@@ -84,6 +84,15 @@ def run_workers(
         ).run()
     finally:
         withdraw(address, ours)
+
+
+def default_workers() -> int:
+    """How many workers serve a machine well: four for each core this process may use.
+
+    Python's threads take turns in a worker, and each turn costs two switches of the scheduler; with about
+    as many workers as open sessions there is next to no turn to take.
+    """
+    return 4 * len(os.sched_getaffinity(0))
 
 
 class _HandlerBox:
