@@ -36,6 +36,9 @@ MAY_IMPORT = {
     "config": set(),
     "directory": {"policy", "message", "config"},
     "keys": {"cms", "pki", "process", "config"},
+    "ca": {"keys", "pki", "config"},
+    "km": {"keys", "cms", "pki", "config", "directory", "message", "outbound", "plan", "policy", "rewrite"}
+    | {"service", "verdict", "verification"},
     "milter": {"message", "plan", "process"},
 }
 

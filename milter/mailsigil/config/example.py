@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from mailsigil.config.authority import AuthoritySettings, EnrolRule
 from mailsigil.config.directories import DirectorySettings
 from mailsigil.config.settings import DEFAULT_PATH, Settings, TrustSettings
 from mailsigil.config.sources import SourceSettings
@@ -24,6 +25,20 @@ _HEAD: Final = f"""\
 # Every setting stands here with its default, behind a "#". Take the "#" away from what you change;
 # what you leave follows later versions. `mailsigil check` tells what is wrong, and how to mend it.
 """
+
+_AUTHORITY_HEAD: Final = """\
+# ca.toml, in the folder of the embedded authority: what `mailsigil ca serve` does, and what its
+# certificates say. Write it before `mailsigil ca init`, so that "url" stands in the first of them, too.
+#
+# Every setting stands here with its default, behind a "#".
+"""
+
+_ENROL: Final[dict[str, object]] = {
+    "user": "keyd",
+    "addresses": ("*@bank.example",),
+    "levels": ("V1", "V3"),
+    "organisation": "Example Bank",
+}
 
 _TRUST: Final[dict[str, object]] = {
     "name": "Example Bank",
@@ -83,6 +98,17 @@ def example_settings() -> str:
             blocks.extend(_sources())
         elif name in _REPEATED:
             blocks.append(_block(f"#[[{name}]]", *_REPEATED[name]))
+        else:
+            blocks.append(_block(f"[{name}]", _model(field), {}))
+    return "\n".join(blocks)
+
+
+def example_authority() -> str:
+    """Give the embedded authority's file as text."""
+    blocks = [_AUTHORITY_HEAD]
+    for name, field in AuthoritySettings.model_fields.items():
+        if name == "enrol":
+            blocks.append(_block("#[[enrol]]", EnrolRule, _ENROL))
         else:
             blocks.append(_block(f"[{name}]", _model(field), {}))
     return "\n".join(blocks)
