@@ -7,10 +7,16 @@ Each command lives in the file of its name and is imported only when it is asked
 from __future__ import annotations
 
 import importlib
+import logging
+import os
 import sys
-from typing import NoReturn
+import threading
+from typing import Final, NoReturn
 
 import click
+
+UNEXPECTED: Final = 70
+"""Exit status of a mistake in mailsigil itself (EX_SOFTWARE of sysexits.h)."""
 
 COMMANDS = {
     "run": "Start milter and key agent together, for one machine and for trying it out.",
@@ -54,7 +60,8 @@ class _Commands(click.Group):
 def command() -> None:
     """mailsigil tells people who really sent a mail.
 
-    Exit status: 0 done or passed, 1 a negative verdict, 2 wrong use or configuration.
+    Exit status: 0 done or passed, 1 a negative verdict, 2 wrong use or configuration, 70 a mistake in
+    mailsigil itself.
     """
 
 
@@ -62,6 +69,28 @@ def main() -> NoReturn:
     """Entry point of the console script."""
     try:
         command(prog_name="mailsigil")
+    except SystemExit as end:
+        _leave(end.code if isinstance(end.code, int) else 0 if end.code is None else UNEXPECTED)
     except BrokenPipeError:
-        sys.stderr.close()
-    sys.exit(0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if os.environ.get("MAILSIGIL_DEBUG"):
+            raise
+        click.echo(
+            f"mailsigil: unexpected {type(error).__name__}: {error}\n"
+            "This is a mistake in mailsigil. Set MAILSIGIL_DEBUG=1 to see where it happened, and report it.",
+            err=True,
+        )
+        _leave(UNEXPECTED)
+    _leave(0)
+
+
+def _leave(status: int) -> NoReturn:
+    if threading.active_count() > 1:
+        # A look-up that nobody waits for any longer may be at work, and an interpreter that is taken down
+        # under it crashes. What is left to do is done here; then the process ends as it stands.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
