@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,29 @@ def test_a_damaged_register_stays_damaged_until_it_is_mended(tmp_path: Path) -> 
     for _ in range(2):
         with pytest.raises(RegisterError, match=r"index:2 is damaged"):
             register.entries()
+
+
+def test_a_line_that_was_cut_off_costs_itself_alone(tmp_path: Path) -> None:
+    register = Register(tmp_path / "index")
+    (tmp_path / "index").write_text('{"event": "issu')
+    register.issued(serial=5, address=ALICE, level="V1", not_after=NOW)
+    with pytest.raises(RegisterError, match=r"index:1 is damaged"):
+        register.entries()
+    lines = (tmp_path / "index").read_text().splitlines()
+    (tmp_path / "index").write_text("".join(f"{line}\n" for line in lines[1:]))
+    assert [entry.serial for entry in register.entries()] == [5]
+
+
+def test_numbers_of_lists_never_repeat(tmp_path: Path) -> None:
+    registers = [Register(tmp_path / "index") for _ in range(4)]
+    numbers: list[int] = []
+
+    def draw(register: Register) -> None:
+        numbers.extend(register.next_crl_number(NOW) for _ in range(10))
+
+    threads = [threading.Thread(target=draw, args=(each,)) for each in registers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(numbers) == list(range(1, 41))

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -84,19 +84,22 @@ class Register:
             "level": level,
             "not_after": _stamp(not_after),
         }
-        self._append(record if issuer == ISSUING else {**record, "issuer": issuer})
+        self._append(lambda: record if issuer == ISSUING else {**record, "issuer": issuer})
 
     def revoke(self, *, serial: int, at: datetime, reason: Reason) -> None:
         """Note that a certificate is revoked."""
-        self._append({"event": "revoked", "serial": f"{serial:x}", "at": _stamp(at), "reason": reason.value})
+        record = {"event": "revoked", "serial": f"{serial:x}", "at": _stamp(at), "reason": reason.value}
+        self._append(lambda: record)
 
     def next_crl_number(self, now: datetime) -> int:
         """Take the next number for a revocation list (RFC 5280 5.2.3: ever growing)."""
-        with self._lock:
-            self._read_on()
-            number = self._crl_number + 1
-        self._append({"event": "crl", "number": number, "at": _stamp(now)})
-        return number
+
+        def following() -> dict[str, Any]:
+            with self._lock:
+                self._read_on()
+                return {"event": "crl", "number": self._crl_number + 1, "at": _stamp(now)}
+
+        return int(self._append(following)["number"])
 
     def entry(self, serial: int) -> Entry | None:
         """Give what is known about a serial."""
@@ -120,17 +123,22 @@ class Register:
         entry = self._issued.get(serial)
         return entry and replace(entry, revocation=self._revoked.get(serial))
 
-    def _append(self, record: dict[str, Any]) -> None:
-        line = json.dumps(record, ensure_ascii=False) + "\n"
+    def _append(self, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Writes what ``make`` gives, which nobody else writes meanwhile."""
         try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "ab") as file:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "r+b", buffering=0) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                file.write(line.encode("utf-8"))
-                file.flush()
-                os.fsync(file.fileno())
+                record = make()
+                line = json.dumps(record, ensure_ascii=False) + "\n"
+                size = os.fstat(descriptor).st_size
+                # A line that a crash cut off must not take this one with it.
+                torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+                file.write(b"\n" * torn + line.encode("utf-8"))
+                os.fsync(descriptor)
         except OSError as error:
             raise RegisterError(f"{self.path} cannot be written: {error.strerror}") from error
+        return record
 
     def _forget(self) -> None:
         self._issued: dict[int, Entry] = {}
