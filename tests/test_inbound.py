@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -140,6 +141,12 @@ def test_the_log_has_what_was_found() -> None:
 
 
 # --- DKIM ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _dkim_signs_at_our_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """dkimpy reads the clock itself; the mails of these tests are received at ``NOW``."""
+    monkeypatch.setattr(dkim, "time", SimpleNamespace(time=bank.NOW.timestamp))
 
 
 @pytest.fixture(scope="module")

@@ -52,9 +52,10 @@ def inbound(fields: Sequence[Field], body: Spool, parts: InboundParts, *, damage
     # 1. What stands under our names did not come from us.
     forged = strip_forged(fields, parts.authserv_id)
     # 2. Who signed it?
-    verdict = verify(fields, body, parts.verification, at=parts.now(), damage=damage)
+    received = parts.now()
+    verdict = verify(fields, body, parts.verification, at=received, damage=damage)
     # 3. Which domains vouch for it?
-    dkim, arc = domain_results(fields, body, parts)
+    dkim, arc = domain_results(fields, body, parts, at=received)
     # 4. Say so.
     author = parse_author(fields)
     domain = author.address.domain if isinstance(author, Author) else ""
