@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,3 +131,29 @@ def test_no_agent(tmp_path: Path) -> None:
     path.write_text(f'[keyd]\nsocket = "{tmp_path}/k.sock"\n')
     done = run_keys(path, "list")
     assert (done.exit_code, "see that mailsigil keyd runs" in done.output) == (2, True)
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_agents_own_user_may_ask(tmp_path: Path) -> None:
+    home = Path(tempfile.mkdtemp(prefix="mailsigil-"))  # pytest's own folders are closed to others.
+    try:
+        home.chmod(0o755)
+        keys_folder = home / "keys"
+        keys_folder.mkdir(mode=0o755)
+        config = home / "mailsigil.toml"
+        config.write_text(
+            f'[keyd]\nsocket = "{home}/k.sock"\nfolder = "{keys_folder}"\nuser = "nobody"\n'
+            'allowed_users = ["nobody"]\n'
+        )
+        program = [sys.executable, "-m", "mailsigil", "keyd", "--config", config]
+        agent = Daemon(program, log=tmp_path / "keyd.log", env=SAME_CODE)
+        try:
+            place, nobody = home / "keyd-admin.sock", pwd.getpwnam("nobody").pw_uid
+            agent.wait_until(lambda: place.exists() and place.stat().st_uid == nobody)
+            assert place.stat().st_mode & 0o777 == 0o600
+            assert run_keys(config, "status").exit_code == 0
+        finally:
+            agent.stop()
+    finally:
+        shutil.rmtree(home)

@@ -64,6 +64,8 @@ def run_agent(
     with contextlib.ExitStack() as sockets:
         listener = _listen(path, socket_mode, sockets)
         admin = _listen(Path(admin_socket), 0o600, sockets) if admin_socket else None
+        if admin is not None and user:
+            os.chown(admin_socket, find_user(user).pw_uid, -1)
         allow_memory_lock()
         become(user)
         guard_memory()
