@@ -22,7 +22,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         if name not in unpacked:
             archive = CORPORA / f"{name}.tar.xz"
             if not archive.is_file():
-                pytest.skip(f"corpus {name} is not here: set MAILSIGIL_CORPORA to the folder of {archive.name}")
+                pytest.skip(
+                    f"corpus {name} is not here: set MAILSIGIL_CORPORA to the folder of {archive.name}"
+                )
             folder = tmp_path_factory.mktemp(name)
             with tarfile.open(archive) as tar:
                 if hasattr(tarfile, "data_filter"):  # Debian 12's Python 3.11.2 does not have it
