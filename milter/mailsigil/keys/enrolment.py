@@ -91,6 +91,10 @@ class EnrolledKeys:
         """Gives the key of a name."""
         return self._folder.get(key_id)
 
+    def held(self) -> tuple[SoftKey, ...]:
+        """Gives all keys of the state folder, the expired ones included."""
+        return self._folder.held()
+
     def count(self) -> int:
         """Tells how many keys there are."""
         return self._folder.count()

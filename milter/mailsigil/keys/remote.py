@@ -88,6 +88,10 @@ class RemoteKeys:
         """Gives a key that was found before."""
         return self._by_id.get(key_id)
 
+    def held(self) -> tuple[SigningKey, ...]:
+        """Gives the keys that are in memory."""
+        return tuple(self._by_id.values())
+
     def count(self) -> int:
         """Tells how many keys are in memory."""
         return len(self._by_id)
