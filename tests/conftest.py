@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPORA = Path(os.environ.get("MAILSIGIL_CORPORA", ROOT.parent / "shared" / "corpora"))
+
+
+@pytest.fixture(autouse=True)
+def _the_log_as_it_was() -> Iterator[None]:
+    """A command that is called in this process sets up its log; the next test finds none of it."""
+    root, ours = logging.getLogger(), logging.getLogger("mailsigil")
+    levels, handlers, source = (root.level, ours.level), list(root.handlers), logging._srcfile
+    yield
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+    root.handlers[:] = handlers
+    logging._srcfile = source
 
 
 @pytest.fixture(scope="session")

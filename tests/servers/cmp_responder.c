@@ -4,6 +4,8 @@
  */
 #include <arpa/inet.h>
 #include <openssl/cmp.h>
+#include <openssl/err.h>
+#include <openssl/rand.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
