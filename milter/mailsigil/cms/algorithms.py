@@ -5,6 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
+# At its first use cryptography would import this by itself: too late for a process that has become a user
+# who may not read the folder it is installed in.
+import cryptography.hazmat.backends.openssl  # noqa: F401
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
