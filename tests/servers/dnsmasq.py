@@ -65,15 +65,19 @@ def dns_server(
 
 def free_port() -> int:
     """Give a port of loopback that is free for UDP and TCP at this moment."""
-    with (
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
-        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream,
-    ):
-        datagrams.bind((HOST, 0))
-        port: int = datagrams.getsockname()[1]
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        stream.bind((HOST, port))
-    return port
+    for _ in range(50):
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream,
+        ):
+            datagrams.bind((HOST, 0))
+            port: int = datagrams.getsockname()[1]
+            try:
+                stream.bind((HOST, port))
+            except OSError:
+                continue  # free for UDP alone
+            return port
+    raise RuntimeError("no port is free for UDP and TCP")
 
 
 def _start(binary: str, port: int, ttl: int, more: list[str]) -> subprocess.Popen[bytes]:

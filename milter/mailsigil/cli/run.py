@@ -48,4 +48,9 @@ def _wait_for_all(parts: list[subprocess.Popen[bytes]]) -> list[int]:
     for part in parts:
         if part.poll() is None:
             part.send_signal(signal.SIGTERM)
-    return [abs(part.wait()) for part in parts]
+    return [_status(part.wait()) for part in parts]
+
+
+def _status(code: int) -> int:
+    # One that was told to end before it could take notice of the signal has ended as it was told to.
+    return 0 if code == -signal.SIGTERM else abs(code)
