@@ -76,8 +76,8 @@ def _der(body: bytes) -> bytes:
     armour = _PEM.search(stripped)
     if armour is not None:
         stripped = armour[1]
-    elif stripped[:1] == b"\x30" and not stripped.isascii():
-        return stripped
+    elif body[:1] == b"\x30" and not body.isascii():
+        return body  # As it is: the last octet of DER may look like white space.
     try:
         return base64.b64decode(b"".join(stripped.split()), validate=True)
     except binascii.Error as error:
