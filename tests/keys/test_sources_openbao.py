@@ -214,6 +214,7 @@ def test_transit_with_another_key_than_the_certificate_is_for(bao: OpenBao, tmp_
 
 
 def test_an_application_logs_in_and_renews(bao: OpenBao) -> None:
+    bao.put("mail/bank.example/alice", **pems(fresh()))
     role_id, secret = bao.application("store", 'path "secret/data/mail/*" { capabilities = ["read"] }')
     login = AppRoleLogin(mount="approle", role_id=role_id, secret_id=SecretFile("bao", str(secret)))
     source = BaoStore(client(bao, login), mount="", path="mail/{domain}/{local}", now=now)
