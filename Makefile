@@ -17,8 +17,7 @@ run: ## see it work: a throwaway organisation on a private Postfix (ONCE=1 ends 
 
 test: ## install what is missing and pass all tests
 	@packaging/prepare test
-	@# What fails beside so many servers gets one more try, alone; a mistake fails twice.
-	@$(PY) -m pytest -q -n 2 --dist loadgroup || $(PY) -m pytest -q --last-failed --last-failed-no-failures none
+	@$(PY) -m pytest -q -n 2 --dist loadgroup
 
 quick: ## the everyday tests, without real servers, in under a minute
 	@packaging/prepare test
