@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -49,12 +50,9 @@ class Liar:
 
     def _answer(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection:
-            request = b""
-            while b"\r\n\r\n" not in request:
-                part = connection.recv(65536)
-                if not part:
-                    return
-                request += part
+            request = _whole_request(connection)
+            if not request:
+                return
             self.requests += 1
             answer = self._reply(request.split(b"\r\n", 1)[0])
             if answer is None:
@@ -68,3 +66,23 @@ class Liar:
                     return
                 connection.sendall(bytes([octet]))
                 time.sleep(self._drip)
+
+
+def _whole_request(connection: socket.socket) -> bytes:
+    """Head and body; nothing if the caller leaves before. A body left unread would make closing a reset."""
+    request = b""
+    while b"\r\n\r\n" not in request:
+        part = connection.recv(65536)
+        if not part:
+            return b""
+        request += part
+    head, _, body = request.partition(b"\r\n\r\n")
+    announced = re.search(rb"(?i)\r\ncontent-length:\s*(\d+)", head)
+    missing = int(announced[1]) - len(body) if announced else 0
+    while missing > 0:
+        part = connection.recv(65536)
+        if not part:
+            return b""
+        request += part
+        missing -= len(part)
+    return request
