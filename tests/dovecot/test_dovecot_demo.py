@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
-from servers.dovecots import BOB, PASSWORD, ROOTS, deliver, fetch, imap
 
 from mailsigil.demo.dovecot import Dovecot, wait_for_mail
 from mailsigil.demo.programs import DemoError
+from servers.dovecots import BOB, PASSWORD, ROOTS, deliver, fetch, imap
 
 MAIL = b"From: alice@bank.example\r\nTo: bob@bank.example\r\nSubject: Lunch\r\n\r\nAt noon?\r\n"
 

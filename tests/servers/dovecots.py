@@ -1,7 +1,7 @@
 """Which Dovecots this machine has: the installed one, and that of another Debian in a folder.
 
-``MAILSIGIL_DOVECOT24`` names a folder with an unpacked Debian 13 (a chroot) with dovecot-imapd, dovecot-lmtpd,
-dovecot-sieve, dovecot-auth-lua and lua-socket.
+``MAILSIGIL_DOVECOT24`` names a folder with an unpacked Debian 13 (a chroot) with dovecot-imapd,
+dovecot-lmtpd, dovecot-sieve, dovecot-auth-lua and lua-socket.
 """
 
 from __future__ import annotations
