@@ -191,3 +191,35 @@ def test_errors_quote_no_secret() -> None:
         est(server.url).enrol(REQUEST, NEW)
     assert "MIG" not in str(caught.value)
     assert "PRIVATE" not in str(caught.value)
+
+
+def test_what_must_not_be_done_twice_is_sent_once() -> None:
+    """A server that breaks off after the request may have issued: the request does not go out again."""
+
+    def breaking(line: bytes) -> bytes:
+        return http(bag(ISSUING, ROOT)) if b"cacerts" in line else b""
+
+    with Liar(breaking) as server:
+        with pytest.raises(SourceUnavailable, match="breaks off"):
+            est(server.url).enrol(REQUEST, NEW)
+        assert server.requests == 1
+
+
+def test_what_may_be_done_twice_is_tried_again_on_a_new_connection() -> None:
+    answers = iter([b"", http(bag(ROOT))])
+    with Liar(lambda _: next(answers)) as server:
+        assert est(server.url).cacerts() == (ROOT,)
+        assert server.requests == 2
+
+
+def test_a_missing_file_of_tls_is_the_trouble_of_who_asks(tmp_path: Path) -> None:
+    tls = TlsFiles(ca_file=str(tmp_path / "none.pem"))
+    asked = EstAuthority(
+        HttpClient("est", "https://127.0.0.1:9", tls=tls, timeout=1),
+        tls=tls,
+        login=None,
+        kind=KeyKind.P256,
+        now=lambda: NOW,
+    )
+    with pytest.raises(SourceRefused, match=r"none.pem.*Correct the path"):
+        asked.cacerts()

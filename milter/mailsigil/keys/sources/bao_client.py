@@ -80,21 +80,28 @@ class BaoClient:
         return self._http.source
 
     def ask(
-        self, method: str, path: str, body: Mapping[str, object] | None = None, *, must_exist: bool = False
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        must_exist: bool = False,
+        once: bool = False,
     ) -> Mapping[str, Any]:
         """Makes a request and gives the answer's ``data``; {} where there is nothing of this name.
 
-        With ``must_exist`` that is SourceRefused, too. A token that is no longer good is replaced by a new
-        login, once. Raises SourceError.
+        With ``must_exist`` that is SourceRefused, too. ``once`` is for what must not be done twice (http.py).
+        A token that is no longer good is replaced by a new login, once. Raises SourceError.
         """
         token = self._valid_token()
-        answer = self._send(method, path, body, token)
+        answer = self._send(method, path, body, token, once=once)
         if answer.status == 403:
             # The token may have been revoked, or its time ended; a policy that forbids it says no again.
             with self._lock:
                 if self._token == token:
                     self._token = ""
-            answer = self._send(method, path, body, self._valid_token())
+            # Refused is not done: to ask again does nothing twice.
+            answer = self._send(method, path, body, self._valid_token(), once=once)
         if answer.status == 404 and not must_exist:
             return {}
         told = self._checked(answer, path)
@@ -147,14 +154,16 @@ class BaoClient:
         self._ends_at = now + seconds if seconds > 0 else float("inf")
         self._renew_at = now + seconds * _RENEW_AT if seconds > 0 and renewable else float("inf")
 
-    def _send(self, method: str, path: str, body: Mapping[str, object] | None, token: str) -> Answer:
+    def _send(
+        self, method: str, path: str, body: Mapping[str, object] | None, token: str, *, once: bool = False
+    ) -> Answer:
         headers = {"X-Vault-Request": "true", "Content-Type": "application/json"}
         if token:
             headers["X-Vault-Token"] = token
         if self._namespace:
             headers["X-Vault-Namespace"] = self._namespace
         content = None if body is None else json.dumps(body).encode()
-        return self._http.request(method, f"/v1/{path}", body=content, headers=headers)
+        return self._http.request(method, f"/v1/{path}", body=content, headers=headers, once=once)
 
     def _checked(self, answer: Answer, path: str) -> Mapping[str, Any]:
         if answer.status == 204:

@@ -199,6 +199,7 @@ class CmpAuthority:
             "",
             body=sent,
             headers={"Content-Type": "application/pkixcmp"},  # RFC 6712 3.4
+            once=True,
         )
         if answer.status >= 500 and not answer.body:
             raise SourceUnavailable(self.name, f"it answers {answer.status}", "Look at that service's log")

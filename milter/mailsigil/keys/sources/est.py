@@ -110,7 +110,7 @@ class EstAuthority:
             pair = self._login.username.encode() + b":" + self._login.password.read()
             headers["Authorization"] = "Basic " + base64.b64encode(pair).decode()
         body = base64.encodebytes(csr)
-        answer = self._http.request("POST", path, body=body, headers=headers, identity=identity)
+        answer = self._http.request("POST", path, body=body, headers=headers, identity=identity, once=True)
         self._require_success(answer, path.strip("/"))
         return answer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -51,7 +52,8 @@ class TlsFiles:
 class HttpClient:
     """Speaks with one server. Safe to share between threads; belongs to one process.
 
-    ``timeout`` bounds each request as a whole, in seconds.
+    ``timeout`` bounds each request as a whole, in seconds. The files of TLS are read with the first request:
+    what is wrong with them is the trouble of those who need this server, and of nobody else.
     """
 
     def __init__(
@@ -69,7 +71,8 @@ class HttpClient:
         self._timeout = timeout
         self._clock = clock
         self._base = urlsplit(url).path.rstrip("/")
-        self._pool = self._make_pool(tls)
+        self._lock = threading.Lock()
+        self._pool: urllib3.HTTPConnectionPool | None = None
 
     def request(
         self,
@@ -79,16 +82,19 @@ class HttpClient:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         identity: TlsFiles | None = None,
+        once: bool = False,
     ) -> Answer:
         """Makes one request; ``path`` is appended to the URL's, ``identity`` is another TLS client.
 
-        Raises SourceUnavailable when nothing complete came in time, SourceAnswer when it was too large,
-        SourceRefused when a file that TLS needs cannot be used.
+        A request that must not be carried out twice goes ``once``: over a connection of its own, and it is
+        not sent again. Raises SourceUnavailable when nothing complete came in time, SourceAnswer when it was
+        too large, SourceRefused when a file that TLS needs cannot be used.
         """
-        pool = self._pool if identity is None else self._make_pool(identity)
+        own = self._make_pool(identity or self._tls) if once or identity is not None else None
+        pool = own or self._kept()
         deadline = self._clock() + self._timeout
         try:
-            answer = self._open(pool, method, path, body, headers or {})
+            answer = self._open(pool, method, path, body, headers or {}, once=once)
             try:
                 content = self._read(answer, deadline)
             finally:
@@ -96,14 +102,22 @@ class HttpClient:
         except HTTPError as error:
             raise self._unreachable(error) from error
         finally:
-            if pool is not self._pool:
-                pool.close()
+            if own is not None:
+                own.close()
         return Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()}, content)
 
     def renew_tls(self) -> None:
-        """Reads the files of TLS anew."""
-        old, self._pool = self._pool, self._make_pool(self._tls)
-        old.close()
+        """Reads the files of TLS anew with the next request."""
+        with self._lock:
+            old, self._pool = self._pool, None
+        if old is not None:
+            old.close()
+
+    def _kept(self) -> urllib3.HTTPConnectionPool:
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._make_pool(self._tls)
+            return self._pool
 
     def _open(
         self,
@@ -112,6 +126,8 @@ class HttpClient:
         path: str,
         body: bytes | None,
         headers: Mapping[str, str],
+        *,
+        once: bool,
     ) -> urllib3.BaseHTTPResponse:
         def attempt() -> urllib3.BaseHTTPResponse:
             return pool.urlopen(
@@ -129,7 +145,10 @@ class HttpClient:
         try:
             return attempt()
         except ProtocolError:
-            # RFC 9110 9.2.2 and RFC 9112 9.3.1: a kept connection may have been closed meanwhile.
+            # RFC 9110 9.2.2 and RFC 9112 9.3.1: a kept connection may have been closed meanwhile. Who would
+            # do a thing twice on hearing it twice is not told again: it may have been heard.
+            if once:
+                raise
             return attempt()
 
     def _read(self, answer: urllib3.BaseHTTPResponse, deadline: float) -> bytes:

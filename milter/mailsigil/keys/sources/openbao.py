@@ -74,6 +74,7 @@ class BaoAuthority:
             f"{self._mount}/sign/{self._role}",
             {**_names(request), "csr": csr, "format": "pem"},
             must_exist=True,
+            once=True,
         )
         return self._chain(request, told, new.spki)
 
@@ -96,6 +97,7 @@ class BaoAuthority:
             f"{self._mount}/issue/{self._role}",
             {**_names(request), "format": "pem", "private_key_format": "pkcs8"},
             must_exist=True,
+            once=True,
         )
         key = read_private_key(self.name, _text(self.name, told, "private_key"))
         new = NewKey(request, key)
