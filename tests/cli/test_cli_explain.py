@@ -43,6 +43,8 @@ def test_shows_each_setting_with_its_value_and_source(config: Path) -> None:
         "exempt_recipients  *@lists.bank.example  from example-policy.toml:13 domain bank.example",
         "level              V4                    from built-in default",
         "timestamp          never                 from built-in default",
+        "certificates       -                     from built-in default",
+        "domain_signature   no                    from built-in default",
     ]
 
 

@@ -16,7 +16,7 @@ from mailsigil.config.loading import load_settings
 from mailsigil.config.settings import Settings, TrustSettings
 from mailsigil.config.surroundings import Remark, Severity, remarks
 from mailsigil.directory.file import FileDirectory
-from mailsigil.directory.opening import ldap_directory, servers_of
+from mailsigil.directory.opening import ldap_directory, servers_of, source_names
 from mailsigil.directory.review import review
 from mailsigil.pki.anchors import AnchorError, load_anchor_file
 from mailsigil.policy.model import SigningMode
@@ -62,7 +62,7 @@ def _mistakes(error: ConfigError) -> Iterator[Remark]:
 
 def _policy(settings: Settings) -> Iterator[Remark]:
     try:
-        directory = FileDirectory.load(settings.policy.file)
+        directory = FileDirectory.load(settings.policy.file, sources=source_names(settings))
     except ConfigError as error:
         yield from _mistakes(error)
         return
@@ -85,7 +85,7 @@ def _policy(settings: Settings) -> Iterator[Remark]:
 def _directories(settings: Settings, now: datetime) -> Iterator[Remark]:
     for one in settings.directory:
         servers = servers_of(one)
-        yield from review(ldap_directory(one, servers), servers, at=now)
+        yield from review(ldap_directory(one, servers, sources=source_names(settings)), servers, at=now)
         servers.close()
 
 

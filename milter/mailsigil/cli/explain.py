@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import click
@@ -13,6 +14,7 @@ from mailsigil.config.settings import Settings
 from mailsigil.directory.api import DirectoryUnavailable, Person
 from mailsigil.directory.opening import open_directory
 from mailsigil.message.address import Address, AddressError
+from mailsigil.policy.certificates import CertificateRule
 from mailsigil.policy.entitlement import Entitlement, IdentityFacts, entitlement
 from mailsigil.policy.model import SETTING_NAMES, EffectivePolicy, Setting
 from mailsigil.policy.resolve import resolve
@@ -75,7 +77,8 @@ def _as_json(
         },
         "entitled": {"levels": sorted(entitled.levels), "reason": entitled.reason},
         "policy": {
-            name: {"value": setting.value, "source": setting.source} for name, setting in _settings(policy)
+            name: {"value": _plain(setting.value), "source": setting.source}
+            for name, setting in _settings(policy)
         },
         "conflicts": [str(conflict) for conflict in policy.conflicts],
     }
@@ -113,7 +116,21 @@ def _line(row: tuple[str, str, str], first: int, second: int) -> str:
 
 
 def _value(value: object) -> str:
-    return _list(value) if isinstance(value, tuple) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        rules = any(isinstance(one, CertificateRule) for one in value)
+        return ("; " if rules else ", ").join(map(str, value)) or "-"
+    return str(value)
+
+
+def _plain(value: object) -> object:
+    """A setting as JSON has it."""
+    return (
+        [asdict(one) if isinstance(one, CertificateRule) else one for one in value]
+        if isinstance(value, tuple)
+        else value
+    )
 
 
 def _list(values: tuple[str, ...]) -> str:

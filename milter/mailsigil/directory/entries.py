@@ -7,16 +7,18 @@ record cannot be read is not validated, a policy whose signing mode cannot be re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, TypeVar
 
 from mailsigil.directory.api import Person
+from mailsigil.directory.certificate_rules import known_source, no_such_source, read_lines
 from mailsigil.directory.duplicates import fold_login
 from mailsigil.directory.entry import Entry, dn_key, parse_time
 from mailsigil.directory.profiles import Profile, inactive
 from mailsigil.message.address import Address, AddressError
+from mailsigil.policy.certificates import CertificateRule
 from mailsigil.policy.entitlement import Organisation, Validation
 from mailsigil.policy.model import (
     Form,
@@ -97,6 +99,8 @@ class EntryReader:
 
     profile: Profile
     domains: frozenset[str]
+    sources: frozenset[str] | None = None
+    """Names of [[source]] that policies may use, in lower case; None: any."""
 
     def person(self, entry: Entry, at: datetime) -> Record:
         """Read a person."""
@@ -124,7 +128,7 @@ class EntryReader:
         notes = _Notes(entry.dn)
 
         def policy(scope: Scope) -> PolicyEntry:
-            return _policy(entry, scope, notes)
+            return replace(_policy(entry, scope, notes), certificates=self._certificates(entry, notes))
 
         addresses = [self._own_address(text, notes) for text in entry.texts(["mailsigilAppliesToAddress"])]
         domains = [self._domain(text, notes) for text in entry.texts(["mailsigilAppliesToDomain"])]
@@ -211,6 +215,16 @@ class EntryReader:
                 notes.note(f'"{text}" is in no domain of this directory')
         return tuple(found[:MAX_ADDRESSES])
 
+    def _certificates(self, entry: Entry, notes: _Notes) -> tuple[CertificateRule, ...] | None:
+        if not entry.has("mailsigilCertificate"):
+            return None
+        rules = read_lines(entry.texts(["mailsigilCertificate"]), notes.note)
+        for rule in rules:
+            if self.sources is not None and not known_source(rule.source, self.sources):
+                # The rule stays: mail that it covers waits, in place of being signed otherwise.
+                notes.note(no_such_source(rule.source, self.sources))
+        return rules
+
     def _validation(self, entry: Entry, notes: _Notes) -> Validation | None:
         text = entry.text(self.profile["validated_level"])
         if not any(entry.has(name) for name in self.profile["validated_level"]):
@@ -259,6 +273,7 @@ def _policy(entry: Entry, scope: Scope, notes: _Notes) -> PolicyEntry:
         exempt_recipients=_exempt(entry, notes),
         level=_word(entry, "mailsigilLevel", IdentityLevel, IdentityLevel.V1, notes, fold=str.upper),
         timestamp=_word(entry, "mailsigilTimestamp", Timestamp, None, notes),
+        domain_signature=_truth(entry, "mailsigilDomainSignature", notes),
     )
 
 
@@ -281,6 +296,15 @@ def _word(
         used = f"{safe.value} is used" if safe is not None else "it is left out"
         notes.note(f'{name} is "{text}", which is none of {known}; {used}')
         return safe
+
+
+def _truth(entry: Entry, name: str, notes: _Notes) -> bool | None:
+    if not entry.has(name):
+        return None
+    text = entry.text([name]).upper()
+    if text not in {"TRUE", "FALSE"}:
+        notes.note(f'{name} is "{text}", which is neither TRUE nor FALSE; FALSE is used')
+    return text == "TRUE"
 
 
 def _number(entry: Entry, name: str, notes: _Notes) -> int:

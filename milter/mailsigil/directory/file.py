@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
 from mailsigil.config.document import Document, load_document
+from mailsigil.config.locate import KeyPath
 from mailsigil.directory.api import Person
+from mailsigil.directory.certificate_rules import known_source, no_such_source
 from mailsigil.directory.duplicates import duplicates, fold_login
 from mailsigil.directory.policy_file import OrganisationKeys, PersonKeys, PolicyFile, PolicyKeys
 from mailsigil.policy.entitlement import IdentityFacts, Organisation, Validation
@@ -53,10 +55,13 @@ class FileDirectory:
     domains: frozenset[str]
 
     @classmethod
-    def load(cls, path: Path | str) -> FileDirectory:
-        """Read a policy file; raises ``ConfigError`` with every finding at once."""
+    def load(cls, path: Path | str, *, sources: frozenset[str] | None = None) -> FileDirectory:
+        """Read a policy file; raises ``ConfigError`` with every finding at once.
+
+        ``sources`` are the names of [[source]] in lower case; None leaves it unchecked what it names.
+        """
         document = load_document(Path(path), PolicyFile)
-        document.refuse(duplicates(document))
+        document.refuse([*duplicates(document), *_unknown_sources(document, sources)])
         file = document.value
         people = [_person(document, keys, number) for number, keys in enumerate(file.person)]
         disabled = frozenset(keys.address for keys in file.person if keys.disabled)
@@ -168,6 +173,21 @@ class FileDirectory:
         return self.domains
 
 
+def _unknown_sources(
+    document: Document[PolicyFile], sources: frozenset[str] | None
+) -> Iterator[tuple[KeyPath, str]]:
+    file = document.value
+    lists: list[tuple[KeyPath, PolicyKeys]] = [(("default",), file.default)]
+    lists += [(("domain", number), keys) for number, keys in enumerate(file.domain)]
+    lists += [(("group", number), keys) for number, keys in enumerate(file.group)]
+    lists += [(("person", number), keys) for number, keys in enumerate(file.person)]
+    for path, keys in lists:
+        for index, rule in enumerate(keys.certificates or ()):
+            if sources is not None and not known_source(rule.source, sources):
+                place = (*path, "certificates", index, "source")
+                yield place, no_such_source(rule.source, sources)
+
+
 def _where(document: Document[PolicyFile], place: tuple[str | int, ...], name: str) -> str:
     line = document.line(place)
     where = f"{document.path.name}:{line}" if line else document.path.name
@@ -214,4 +234,6 @@ def _entry(
         exempt_recipients=keys.exempt_recipients,
         level=keys.level,
         timestamp=keys.timestamp,
+        certificates=None if keys.certificates is None else tuple(one.rule for one in keys.certificates),
+        domain_signature=keys.domain_signature,
     )

@@ -70,10 +70,11 @@ class LdapDirectory:
         ask: Ask,
         clock: Callable[[], float],
         now: Callable[[], datetime],
+        sources: frozenset[str] | None = None,
     ) -> None:
         self.settings = settings
         self.profile = profile_of(settings)
-        self.reader = EntryReader(self.profile, frozenset(settings.domains))
+        self.reader = EntryReader(self.profile, frozenset(settings.domains), sources)
         self._ask = ask
         self._now = now
         self._said: set[Problem] = set()

@@ -21,10 +21,17 @@ def open_directory(settings: Settings) -> Directory:
 
     Reads the policy file (raises ``ConfigError``) and connects nowhere: that comes with the first question.
     """
-    file = FileDirectory.load(settings.policy.file)
+    sources = source_names(settings)
+    file = FileDirectory.load(settings.policy.file, sources=sources)
     if not settings.directory:
         return file
-    return TenantDirectory(file, [ldap_directory(one, servers_of(one)) for one in settings.directory])
+    directories = [ldap_directory(one, servers_of(one), sources=sources) for one in settings.directory]
+    return TenantDirectory(file, directories)
+
+
+def source_names(settings: Settings) -> frozenset[str]:
+    """Give the names of all [[source]], as policies are held against them: in lower case."""
+    return frozenset(source.name.lower() for source in settings.source)
 
 
 def servers_of(
@@ -49,8 +56,9 @@ def ldap_directory(
     settings: DirectorySettings,
     servers: Servers,
     *,
+    sources: frozenset[str] | None = None,
     clock: Callable[[], float] = time.monotonic,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> LdapDirectory:
-    """Give one LDAP directory."""
-    return LdapDirectory(settings, ask=servers.search, clock=clock, now=now)
+    """Give one LDAP directory; ``sources`` are the names that its policies may use, None: any."""
+    return LdapDirectory(settings, ask=servers.search, clock=clock, now=now, sources=sources)

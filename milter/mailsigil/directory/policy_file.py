@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 from mailsigil.config.fields import List, Network
+from mailsigil.directory.certificate_rules import CertificateKeys, reached
 from mailsigil.message.address import Address
 from mailsigil.policy.model import (
     Form,
@@ -92,6 +93,17 @@ class PolicyKeys(BaseModel):
     )
     timestamp: Annotated[Timestamp | None, Strict(False)] = Field(
         default=None, description='A timestamp in the signature: "never", "preferred" or "required".'
+    )
+    certificates: Annotated[tuple[CertificateKeys, ...] | None, Strict(False), AfterValidator(reached)] = (
+        Field(
+            default=None,
+            description="Which certificate signs for which recipients, where a sender has several: a list of"
+            " { recipients, source, otherwise }; the first that all recipients fit decides.",
+        )
+    )
+    domain_signature: bool | None = Field(
+        default=None,
+        description="true: a certificate of the whole domain may sign, for a sender who has none.",
     )
     valid_until: Moment | None = Field(
         default=None, description="From this time on this entry is as if it were not there."

@@ -95,6 +95,21 @@ def entitlement(facts: IdentityFacts, *, at: datetime) -> Entitlement:
     return Entitlement(levels, f"{about_person}; {about_organisation}")
 
 
+def domain_entitlement(facts: IdentityFacts, *, at: datetime) -> Entitlement:
+    """Decide what a certificate of the sender's whole domain may say: of the organisation, of no person.
+
+    Nobody need have validated the sender for it: who the sender is, such a signature does not say.
+    """
+    if facts.trouble:
+        return Entitlement(frozenset(), facts.trouble)
+    if not facts.active:
+        return Entitlement(frozenset(), f"the account is disabled ({facts.source})")
+    if not (facts.must_be_validated or facts.organisation is not None):
+        return Entitlement(IdentityLevel.V3.contained, "no validation of the organisation is recorded")
+    valid, reason = _organisation(facts.organisation, at)
+    return Entitlement((IdentityLevel.V3 if valid else IdentityLevel.V1).contained, reason)
+
+
 def _person(facts: IdentityFacts, at: datetime) -> tuple[frozenset[IdentityLevel], str]:
     validation = facts.validation
     if validation is None:

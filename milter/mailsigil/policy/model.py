@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Final, Generic, TypeVar
 
+from mailsigil.policy.certificates import CertificateRule
+
 T = TypeVar("T")
 
 
@@ -117,6 +119,10 @@ class PolicyEntry:
     level: IdentityLevel | None = None
     """The most that a signature says of the sender."""
     timestamp: Timestamp | None = None
+    certificates: tuple[CertificateRule, ...] | None = None
+    """Which certificate signs for which recipients; the first rule that fits decides. Empty: no choice."""
+    domain_signature: bool | None = None
+    """Whether a certificate of the whole domain (RFC 3183) may sign for the sender."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,8 @@ class EffectivePolicy:
     exempt_recipients: Setting[tuple[str, ...]]
     level: Setting[IdentityLevel]
     timestamp: Setting[Timestamp]
+    certificates: Setting[tuple[CertificateRule, ...]]
+    domain_signature: Setting[bool]
     conflicts: tuple[Conflict, ...] = ()
     """Entries that disagree, and of which none ranks above the other."""
 
@@ -167,5 +175,7 @@ BUILT_IN: Final = PolicyEntry(
     exempt_recipients=(),
     level=IdentityLevel.V4,
     timestamp=Timestamp.NEVER,
+    certificates=(),
+    domain_signature=False,
 )
 """The last entry of every resolution. Nobody's mail is signed unless an administrator says so."""

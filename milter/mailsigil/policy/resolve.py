@@ -31,6 +31,7 @@ _SAFEST_FIRST: Final[dict[str, Sequence[object]]] = {
     "misordered_dkim": [Misordered.REFUSE, Misordered.STRIP, Misordered.PASS],
     "level": list(IdentityLevel),
     "timestamp": [Timestamp.REQUIRED, Timestamp.PREFERRED, Timestamp.NEVER],
+    "domain_signature": [False, True],
 }
 """Which value holds where entries of one rank disagree: the one after which least can go wrong."""
 
@@ -64,6 +65,8 @@ def _resolved(entries: Iterable[PolicyEntry]) -> EffectivePolicy:
         exempt_recipients=_take("exempt_recipients", tiers, lambda entry: entry.exempt_recipients, conflicts),
         level=_take("level", tiers, lambda entry: entry.level, conflicts),
         timestamp=_take("timestamp", tiers, lambda entry: entry.timestamp, conflicts),
+        certificates=_take("certificates", tiers, lambda entry: entry.certificates, conflicts),
+        domain_signature=_take("domain_signature", tiers, lambda entry: entry.domain_signature, conflicts),
         conflicts=tuple(conflicts),
     )
 
@@ -94,7 +97,7 @@ def _take(
     for tier in tiers:
         said = list(_said(tier, read))
         if said:
-            values = {_comparable(setting.value) for setting in said}
+            values = {_comparable(name, setting.value) for setting in said}
             chosen = said[0] if len(values) == 1 else _safest(name, said)
             if len(values) > 1:
                 conflicts.append(Conflict(name, tuple(one.source for one in said), chosen.value))
@@ -109,9 +112,9 @@ def _said(tier: Iterable[PolicyEntry], read: Callable[[PolicyEntry], T | None]) 
             yield Setting(value, entry.source)
 
 
-def _comparable(value: object) -> object:
-    """The order in which patterns are listed is no disagreement."""
-    return frozenset(value) if isinstance(value, tuple) else value
+def _comparable(name: str, value: object) -> object:
+    """The order in which exempt recipients are listed is no disagreement; that of rules is one."""
+    return frozenset(value) if name == "exempt_recipients" and isinstance(value, tuple) else value
 
 
 def _safest(name: str, said: Sequence[Setting[T]]) -> Setting[T]:
@@ -121,5 +124,7 @@ def _safest(name: str, said: Sequence[Setting[T]]) -> Setting[T]:
         lists: list[Any] = [setting.value for setting in said]
         common: Any = tuple(one for one in lists[0] if all(one in other for other in lists[1:]))
         return Setting(common, source)
+    if name == "certificates":
+        return said[0]  # None is safer than another: that of the entry whose name comes first holds.
     value = min((setting.value for setting in said), key=_SAFEST_FIRST[name].index)
     return Setting(value, source)
