@@ -154,6 +154,11 @@ def _sources(settings: Settings) -> Iterator[Mistake]:
                 f'a [[source]] of the name "{source.name}" stands above already',
             )
         names.add(source.name.lower())
+        if source.name.lower() == "keyd":
+            yield (
+                ("source", number, "name"),
+                f'policies call the folder of [keyd] "{source.name}"; give the [[source]] another name',
+            )
         if source.timeout >= settings.keyd.timeout:
             yield (
                 ("source", number, "timeout"),

@@ -18,7 +18,7 @@ from mailsigil.keys.protocol import (
     encode_refusal,
     encode_signature,
 )
-from mailsigil.keys.source import KeySource, SigningKey
+from mailsigil.keys.source import KeySource, SigningKey, source_name
 
 log = logging.getLogger("mailsigil.keyd")
 
@@ -32,15 +32,15 @@ class KeyAgent:
         self._sources = tuple(sources)
         self._now = now
 
-    def find(self, address: str) -> tuple[Credential, ...]:
+    def find(self, address: str, *, source: str = "") -> tuple[Credential, ...]:
         """Gives the credentials that are valid now for an address (key form), source by source.
 
-        Raises KeyAgentRefused when no source has any, and one of them could not tell.
+        With ``source`` that one alone is asked, so that nobody waits for another one that stalls. Raises
+        KeyAgentRefused when no source has any, and one of them could not tell, or is not there at all.
         """
         now = self._now()
-        return tuple(
-            key.credential for key in self._find(address.lower()) if key.valid_from <= now <= key.valid_until
-        )
+        found = self._find(address.lower(), source.lower())
+        return tuple(key.credential for key in found if key.valid_from <= now <= key.valid_until)
 
     def sign(self, *, key_id: str, address: str, scheme: str, data: bytes, peer_uid: int) -> bytes:
         """Signs for an address. Raises KeyAgentRefused; each use and each refusal is a line in the log."""
@@ -83,7 +83,7 @@ class KeyAgent:
     def _answer(self, request: Request, peer_uid: int) -> bytes:
         match request.operation:
             case Operation.FIND:
-                return encode_found(self.find(request.address))
+                return encode_found(self.find(request.address, source=request.source))
             case Operation.SIGN:
                 return encode_signature(
                     self.sign(
@@ -122,10 +122,13 @@ class KeyAgent:
             log.log(level, "%s", error)
             raise _source_refusal(error) from error
 
-    def _find(self, address: str) -> list[SigningKey]:
+    def _find(self, address: str, only: str = "") -> list[SigningKey]:
         keys: list[SigningKey] = []
         trouble: SourceError | None = None
-        for source in self._sources:
+        asked = [source for source in self._sources if only in ("", source_name(source).lower())]
+        if not asked:
+            raise KeyAgentRefused(Refusal.SOURCE, f'there is no [[source]] "{_shown(only)}"')
+        for source in asked:
             try:
                 keys.extend(source.find(address))
             except SourceError as error:

@@ -44,6 +44,8 @@ IDLE_SECONDS = 45.0
 CACHE_ENTRIES = 10_000
 
 _T = TypeVar("_T")
+_Asked = tuple[str, str]
+"""An address, and the source that was asked; empty for all."""
 
 
 class KeyAgentClient:
@@ -69,17 +71,19 @@ class KeyAgentClient:
         self._sleep = sleep
         self._state = _State(os.getpid())
 
-    def find(self, address: str) -> tuple[Credential, ...]:
+    def find(self, address: str, *, source: str = "") -> tuple[Credential, ...]:
         """Gives all credentials that are valid now for an address (key form), the newest first.
 
+        With ``source`` (the name of a [[source]], "keyd" for the agent's folder) that one alone is asked.
         Raises KeyAgentUnavailable or KeyAgentRefused.
         """
-        key = address.lower()
+        key = (address.lower(), source.lower())
         state = self._own_state()
         cached = state.cached(key, self._clock())
         if cached is not None:
             return cached
-        found = self._ask(Request(operation=Operation.FIND, address=key), decode_found)
+        request = Request(operation=Operation.FIND, address=key[0], source=key[1])
+        found = self._ask(request, decode_found)
         state.remember(key, found, until=self._clock() + self._cache_seconds)
         return found
 
@@ -206,7 +210,7 @@ class _State:
         self.process_id = process_id
         self._lock = threading.Lock()
         self._idle: list[tuple[float, Connection]] = []
-        self._answers: dict[str, tuple[float, tuple[Credential, ...]]] = {}
+        self._answers: dict[_Asked, tuple[float, tuple[Credential, ...]]] = {}
 
     def take(self, now: float) -> Connection | None:
         """Gives the connection that was used last, if it is fresh enough."""
@@ -233,12 +237,12 @@ class _State:
         for _, connection in idle:
             connection.close()
 
-    def cached(self, key: str, now: float) -> tuple[Credential, ...] | None:
+    def cached(self, key: _Asked, now: float) -> tuple[Credential, ...] | None:
         """Gives a remembered answer."""
         entry = self._answers.get(key)
         return entry[1] if entry is not None and now < entry[0] else None
 
-    def remember(self, key: str, found: tuple[Credential, ...], *, until: float) -> None:
+    def remember(self, key: _Asked, found: tuple[Credential, ...], *, until: float) -> None:
         """Keeps an answer; the oldest one makes room."""
         with self._lock:
             self._answers.pop(key, None)
@@ -246,7 +250,8 @@ class _State:
                 del self._answers[next(iter(self._answers))]
             self._answers[key] = (until, found)
 
-    def forget(self, key: str) -> None:
-        """Drops a remembered answer."""
+    def forget(self, address: str) -> None:
+        """Drops what is remembered of an address."""
         with self._lock:
-            self._answers.pop(key, None)
+            for key in [key for key in self._answers if key[0] == address]:
+                del self._answers[key]

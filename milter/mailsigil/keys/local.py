@@ -69,8 +69,11 @@ class LocalKeys:
             raise faults[0]
         return cls(keys, now=now)
 
-    def find(self, address: str) -> tuple[Credential, ...]:
-        """Gives the credentials that are valid now for an address (key form), the newest first."""
+    def find(self, address: str, *, source: str = "") -> tuple[Credential, ...]:
+        """Gives the credentials that are valid now for an address (key form), the newest first.
+
+        Files have no ``source`` to choose among: the caller named the one certificate that is to sign.
+        """
         return self._agent.find(address)
 
     def sign(self, *, key_id: str, address: str, scheme: str, data: bytes) -> bytes:

@@ -66,6 +66,8 @@ class Request:
     key_id: str = ""
     scheme: str = ""
     data: bytes = b""
+    source: str = ""
+    """To find: the one source to ask; empty for all."""
 
 
 def frame(payload: bytes) -> bytes:
@@ -87,7 +89,8 @@ def encode_request(request: Request) -> bytes:
     """Writes a request as a payload."""
     match request.operation:
         case Operation.FIND:
-            return _dump({"op": "find", "address": request.address})
+            only = {"source": request.source} if request.source else {}
+            return _dump({"op": "find", "address": request.address, **only})
         case Operation.SIGN:
             texts = map(_counted, (request.key_id, request.address, request.scheme))
             return b"".join((_SIGN, *texts, request.data))
@@ -108,7 +111,8 @@ def decode_request(payload: bytes) -> Request:
             return Request(operation=operation)
         if operation is Operation.SIGN:
             raise ProtocolError("a request to sign is no JSON")
-        return Request(operation=operation, address=_text(fields, "address"))
+        only = _text({"source": "", **fields}, "source", empty=True)
+        return Request(operation=operation, address=_text(fields, "address"), source=only)
     except ValueError as error:
         raise KeyAgentRefused(Refusal.MALFORMED, "the request is malformed") from error
 

@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from mailsigil.keys.newkey import NewKey
 from mailsigil.keys.protocol import Credential
@@ -26,7 +26,11 @@ __all__ = [
     "SigningKey",
     "SubjectRequest",
     "key_id_of",
+    "source_name",
 ]
+
+FOLDER: Final = "keyd"
+"""The name of the folder of [keyd] among the sources."""
 
 
 class SigningKey(Protocol):
@@ -126,6 +130,11 @@ class KeyMaker(Protocol):
     def make(self, request: SubjectRequest) -> tuple[NewKey, tuple[bytes, ...]]:
         """Gives a key with its chain (DER, the certificate first), checked. Raises like :class:`Issuer`."""
         ...
+
+
+def source_name(source: KeySource) -> str:
+    """Gives the name of a [[source]], as its gate carries it; without one it is the folder of [keyd]."""
+    return str(getattr(source, "name", FOLDER))
 
 
 def key_id_of(certificate: bytes) -> str:
