@@ -29,16 +29,18 @@ class Delimiter:
 class DelimiterFinder:
     """Walks forward through a spool from boundary line to boundary line.
 
-    The cost is one search for ``LF--`` over each octet and one dictionary look-up for each line that
-    starts with ``--``, whatever the number of open multiparts is.
+    The cost is one search over each octet, for a line feed with what all the lines that are looked for
+    begin with, and one dictionary look-up for each line so found, whatever the number of open multiparts
+    is.
     """
 
-    __slots__ = ("_base", "_body", "_size", "_watched", "_window")
+    __slots__ = ("_base", "_body", "_mark", "_size", "_watched", "_window")
 
     def __init__(self, body: Spool) -> None:
         self._body = body
         self._size = len(body)
         self._watched: dict[bytes, tuple[int, bool]] = {}
+        self._mark = b""  # a line feed and the beginning of every line in _watched
         self._base = 0
         self._window = b""
         self._load(-1)
@@ -54,12 +56,19 @@ class DelimiterFinder:
             return False
         self._watched[opening] = (level, False)
         self._watched[closing] = (level, True)
+        self._aim()
         return True
 
     def forget(self, boundary: bytes) -> None:
         """Stop looking out for a boundary that :meth:`watch` took."""
         del self._watched[b"--" + boundary]
         del self._watched[b"--" + boundary + b"--"]
+        self._aim()
+
+    def _aim(self) -> None:
+        # One boundary alone can be searched for as a whole, which is several times as fast.
+        alone = len(self._watched) == 2
+        self._mark = b"\n" + next(iter(self._watched)) if alone else b"\n--"
 
     def knows(self, line: bytes) -> bool:
         """Tell whether a line, with or without its line end, is a boundary line now."""
@@ -84,12 +93,12 @@ class DelimiterFinder:
         if not self._base <= at <= self._base + len(self._window):
             self._load(at)
         while True:
-            offset = self._window.find(b"\n--", at - self._base)
+            offset = self._window.find(self._mark, at - self._base)
             if offset < 0:
                 window_end = self._base + len(self._window)
                 if window_end >= self._size:
                     return None
-                at = max(at, window_end - 2)
+                at = max(at, window_end - len(self._mark) + 1)
                 self._load(at)
                 continue
             start = self._base + offset + 1

@@ -10,11 +10,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 from mailsigil.message.delimiters import Delimiter, DelimiterFinder, DelimiterTooLong
 from mailsigil.message.fields import Field, named
 from mailsigil.message.media_type import MediaType, parse_media_type
-from mailsigil.message.part_header import HeaderTooLong, read_header
+from mailsigil.message.part_header import REMEMBERED_BLOCK, HeaderTooLong, read_header
 from mailsigil.message.spool import Spool
 
 MAX_BOUNDARY = 900
@@ -117,8 +118,7 @@ class _Open:
     """A part whose end has not been reached yet."""
 
     fields: tuple[Field, ...]
-    media_type: MediaType
-    encoding: str
+    described: _Described
     header_start: int
     body_start: int
     faults: list[str]
@@ -141,7 +141,8 @@ class _Walk:
         self._header_bytes = 0
 
     def run(self, fields: tuple[Field, ...]) -> Part:
-        self._push(fields, header_start=-1, body_start=0, separated=True)
+        # Not remembered: the message itself has a new boundary each time.
+        self._push(fields, _describe(fields, False), header_start=-1, body_start=0, separated=True)
         position = self._descend(0)
         try:
             while (delimiter := self._finder.find(position)) is not None:
@@ -172,7 +173,7 @@ class _Walk:
         following = self._finder.at(delimiter.end)
         if following is not None:
             return delimiter.end  # two boundary lines in a row: no part between them
-        return self._open_part(delimiter.end, in_digest=owner.media_type.full == "multipart/digest")
+        return self._open_part(delimiter.end, in_digest=owner.described.media_type.full == "multipart/digest")
 
     def _before(self, line_start: int) -> int:
         """Give the end of what stands before a boundary line: its line end belongs to the boundary."""
@@ -192,22 +193,23 @@ class _Walk:
             )
         except HeaderTooLong:
             raise MimeLimitError("header_bytes") from None
-        self._header_bytes += block.body_start - start
+        size = block.body_start - start
+        self._header_bytes += size
         if self._header_bytes > self._limits.all_header_bytes:
             raise MimeLimitError("all_header_bytes")
         self._push(
             block.fields,
+            (_describe_remembered if size <= REMEMBERED_BLOCK else _describe)(block.fields, in_digest),
             header_start=start,
             body_start=block.body_start,
             separated=block.separated,
-            in_digest=in_digest,
         )
         return self._descend(block.body_start)
 
     def _descend(self, position: int) -> int:
         """Look into the part on top of the stack when it is a container."""
         top = self._stack[-1]
-        if top.media_type.type == "multipart":
+        if top.described.media_type.type == "multipart":
             self._watch(top)
         elif _holds_message(top) and position < len(self._body) and self._finder.at(position) is None:
             return self._open_part(position, is_message=True)
@@ -216,25 +218,23 @@ class _Walk:
     def _push(
         self,
         fields: tuple[Field, ...],
+        described: _Described,
         *,
         header_start: int,
         body_start: int,
         separated: bool,
-        in_digest: bool = False,
     ) -> None:
         self._parts += 1
         if self._parts > self._limits.parts:
             raise MimeLimitError("parts")
         if len(self._stack) >= self._limits.depth:
             raise MimeLimitError("depth")
-        faults: list[str] = [] if separated else [Fault.NO_SEPARATOR]
-        media_type = _media_type(fields, in_digest, faults)
-        encoding = _encoding(fields, faults)
-        self._stack.append(_Open(fields, media_type, encoding, header_start, body_start, faults))
+        faults = list(described.faults) if separated else [Fault.NO_SEPARATOR, *described.faults]
+        self._stack.append(_Open(fields, described, header_start, body_start, faults))
 
     def _watch(self, part: _Open) -> None:
-        text = part.media_type.params.get("boundary")
-        if part.encoding not in IDENTITY_ENCODINGS:
+        text = part.described.media_type.params.get("boundary")
+        if part.described.encoding not in IDENTITY_ENCODINGS:
             part.faults.append(Fault.ENCODED_CONTAINER)  # RFC 2045 6.4
         # RFC 2046 5.1.1: a boundary may hold white space, but not at its end.
         text = text.rstrip(" \t") if text else text
@@ -269,8 +269,8 @@ class _Walk:
             part.faults.append(Fault.UNTERMINATED)
         return Part(
             fields=part.fields,
-            media_type=part.media_type,
-            encoding=part.encoding,
+            media_type=part.described.media_type,
+            encoding=part.described.encoding,
             header_start=part.header_start,
             body_start=start,
             body_end=end,
@@ -283,18 +283,43 @@ class _Walk:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """What the header of a part says about its content."""
+
+    media_type: MediaType
+    encoding: str
+    faults: tuple[str, ...]
+
+
+def _describe(fields: tuple[Field, ...], in_digest: bool) -> _Described:
+    # RFC 2045 9: these are the fields that may say something.
+    content = [each for each in fields if each.name[:8].lower() == b"content-"]
+    faults: list[str] = []
+    media_type = _media_type(content, in_digest, faults)
+    encoding = _encoding(content, faults)
+    return _Described(media_type, encoding, tuple(faults))
+
+
+# The parts of most mail have the same few headers.
+_describe_remembered = lru_cache(maxsize=1024)(_describe)
+
+
 def _holds_message(part: _Open) -> bool:
     """Tell whether the part is a message in the open (RFC 2046 5.2.1, RFC 6532 3.7)."""
+    described = part.described
     return (
-        part.media_type.full in ("message/rfc822", "message/global") and part.encoding in IDENTITY_ENCODINGS
+        described.media_type.type == "message"
+        and described.media_type.subtype in ("rfc822", "global")
+        and described.encoding in IDENTITY_ENCODINGS
     )
 
 
-def _media_type(fields: tuple[Field, ...], in_digest: bool, faults: list[str]) -> MediaType:
-    types = named(fields, b"content-type")
+def _media_type(content: Sequence[Field], in_digest: bool, faults: list[str]) -> MediaType:
+    types = named(content, b"content-type")
     if len({each.unfolded for each in types}) > 1:
         faults.append(Fault.SEVERAL_TYPES)
-    if any(each.name[-1:] in b" \t" and each.key.startswith(b"content-") for each in fields):
+    if any(each.name[-1:] in b" \t" for each in content):
         faults.append(Fault.SPACED_NAME)
     if not types:
         # RFC 2046 5.1.5: the parts of a digest are messages when they do not say otherwise.
@@ -305,8 +330,8 @@ def _media_type(fields: tuple[Field, ...], in_digest: bool, faults: list[str]) -
     return media_type
 
 
-def _encoding(fields: tuple[Field, ...], faults: list[str]) -> str:
-    encodings = named(fields, b"content-transfer-encoding")
+def _encoding(content: Sequence[Field], faults: list[str]) -> str:
+    encodings = named(content, b"content-transfer-encoding")
     if not encodings:
         return "7bit"  # RFC 2045 6.1
     tokens = [transfer_encoding(each.value) for each in encodings]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mailsigil.message.delimiters import DelimiterFinder
 from mailsigil.message.fields import Field, parse_fields
@@ -11,8 +12,10 @@ from mailsigil.message.spool import Spool
 
 FIRST_WINDOW = 4096
 
-_STOP = re.compile(rb"(?:\A|(?<=\n))(?:(\r?\n)|--[^\n]*)")
-_SPACED_NAME = re.compile(rb"[ \t]\Z")
+REMEMBERED_BLOCK = 512
+"""Octets; the parts of most mail have the same few headers, and longer ones are not worth the memory."""
+
+_STOP = re.compile(rb"\n(?:(\r?\n)|(--[^\n]*))")
 
 
 class HeaderTooLong(Exception):
@@ -64,11 +67,15 @@ def read_header(
 
 def _find_end(data: bytes, finder: DelimiterFinder) -> tuple[int, int]:
     """Give where the fields end and where the body starts, or -1 when that is not in ``data``."""
+    if data.startswith((b"\n", b"\r\n")):
+        return 0, data.index(b"\n") + 1
+    if data.startswith(b"--") and finder.knows(data[: data.find(b"\n") + 1] or data):
+        return 0, 0
     for match in _STOP.finditer(data):
         if match[1]:
-            return match.start(), match.end()
-        if finder.knows(match[0]):
-            return match.start(), match.start()
+            return match.start(1), match.end()
+        if finder.knows(match[2]):
+            return match.start(2), match.start(2)
     return -1, -1
 
 
@@ -78,7 +85,7 @@ def _cut(data: bytes, start: int, after: int, is_message: bool) -> HeaderBlock:
     ends = block.count(b"\r\n")
     if block.count(b"\n") != ends:
         block = block.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-    fields, used = parse_fields(block)
+    fields, used = (_parse_remembered if len(block) <= REMEMBERED_BLOCK else parse_fields)(block)
     if used >= len(block):
         return HeaderBlock(fields, after, separated=True)
     # A line that is no field: the body starts there. Count lines, for the line ends may have been mended.
@@ -87,3 +94,6 @@ def _cut(data: bytes, start: int, after: int, is_message: bool) -> HeaderBlock:
     for _ in range(lines):
         position = data.index(b"\n", position) + 1
     return HeaderBlock(fields, start + position, separated=False)
+
+
+_parse_remembered = lru_cache(maxsize=1024)(parse_fields)
