@@ -142,6 +142,7 @@ def revocation_checker(settings: Settings, *, now: Callable[[], datetime]) -> Re
     chosen = settings.revocation
     store = DocumentStore(Path(chosen.cache_folder), chosen.cache_bytes) if chosen.cache_folder else None
     library = Library(store)
+    local = LocalLists([Path(file) for entry in settings.trust for file in entry.crls])
     lookup = Lookup(
         fetch=HttpFetch(
             timeout=chosen.timeout,
@@ -152,12 +153,12 @@ def revocation_checker(settings: Settings, *, now: Callable[[], datetime]) -> Re
         now=now,
         prefetch=timedelta(minutes=chosen.prefetch_minutes),
         max_crl=chosen.max_bytes,
+        local=local,
     )
-    files = [Path(file) for entry in settings.trust for file in entry.crls]
     return RevocationChecker(
         now=now,
         library=library,
-        local=LocalLists(files),
+        local=local,
         lookup=lookup if chosen.fetch else None,
         patience=chosen.patience,
     )

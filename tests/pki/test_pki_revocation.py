@@ -286,7 +286,7 @@ def test_what_was_fetched_survives_a_restart(tmp_path: Path) -> None:
 def test_spoilt_files_are_no_files(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
     store = DocumentStore(tmp_path, 1_000_000)
     assert House(store=store).ask().status is GOOD
-    for file in tmp_path.iterdir():
+    for file in tmp_path.glob("*.revocation"):
         file.write_bytes(spoil(file.read_bytes()))
     again = House(store=store)
     assert again.ask().status is GOOD

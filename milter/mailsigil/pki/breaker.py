@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-_FIRST_PAUSE: Final = 30.0
+FIRST_PAUSE: Final = 30.0
+"""Seconds after a first failure."""
 _LONGEST_PAUSE: Final = 900.0
 _SERVERS: Final = 1024
 
@@ -48,7 +49,7 @@ class Breaker:
         """One more failure: the pause doubles."""
         with self._lock:
             trouble = self._troubles.pop(key, None)
-            pause = min(trouble.pause * 2, _LONGEST_PAUSE) if trouble and trouble.pause else _FIRST_PAUSE
+            pause = min(trouble.pause * 2, _LONGEST_PAUSE) if trouble and trouble.pause else FIRST_PAUSE
             self._put(key, _Trouble(pause, self._clock() + pause))
 
     def slow(self, key: object) -> None:

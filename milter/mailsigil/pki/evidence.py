@@ -53,6 +53,8 @@ class Evidence:
     """When the certificate ceased to be good: the earlier of revocation and known compromise."""
     final: bool = True
     """A revocation that is never taken back, as all are but holds (RFC 5280 5.3.1)."""
+    responder: Link | None = None
+    """Who made the statement, where that is somebody appointed who may have been revoked since."""
 
     def judge(self, certificate: Parsed, *, at: datetime, now: datetime) -> RevocationStatus:
         """Tell what this says about a time ``at``, with ``now`` on the clock."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -29,7 +29,7 @@ class Library:
     """Judges documents and keeps them. May be used from several threads."""
 
     def __init__(self, store: DocumentStore | None = None) -> None:
-        self._store = store
+        self.store = store
         self._checked: OrderedDict[tuple[bytes, bytes], CheckedCrl | Unusable] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -55,14 +55,14 @@ class Library:
 
     def keep(self, source: Source, data: bytes) -> None:
         """Keep a document that proved good, for this process and the next."""
-        if self._store is not None:
-            self._store.write(source.name, data)
+        if self.store is not None:
+            self.store.write(source.name, data)
 
     def kept(self, source: Source, link: Link, *, at: datetime) -> Evidence | None:
         """Give what a kept document says, if there is one and it says something."""
-        if self._store is None:
+        if self.store is None:
             return None
-        data = self._store.read(source.name)
+        data = self.store.read(source.name)
         if data is None:
             return None
         try:
@@ -78,6 +78,14 @@ class LocalLists:
         self._paths = tuple(paths)
         self._read: dict[Path, tuple[tuple[int, int], bytes, bytes]] = {}
         self._lock = threading.Lock()
+
+    def judge(self, library: Library, link: Link, *, at: datetime) -> Iterator[Evidence]:
+        """Give what these lists say about a certificate."""
+        for digest, data in self.documents():
+            try:
+                yield library.judge(Kind.CRL, data, link, at=at, digest=digest)
+            except Unusable:
+                continue
 
     def documents(self) -> list[tuple[bytes, bytes]]:
         """Give digest and DER of each file that can be read now."""

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from mailsigil.pki.asking import Asker
 from mailsigil.pki.breaker import Breaker
 from mailsigil.pki.evidence import Evidence, Link, RevocationStatus, Unusable
-from mailsigil.pki.fetch import Fetch, FetchError, Unreachable
-from mailsigil.pki.library import Library
-from mailsigil.pki.published import Source, sources
+from mailsigil.pki.fetch import Fetch, FetchError
+from mailsigil.pki.library import Library, LocalLists
+from mailsigil.pki.published import Kind, Source, sources
+from mailsigil.pki.responder import is_responder, weigh
 
 log = logging.getLogger("mailsigil.revocation")
 
@@ -31,7 +33,6 @@ Key = tuple[bytes, bytes]
 MAX_FLIGHTS: Final = 16
 """Look-ups at a time."""
 _KNOWN: Final = 4096
-_LOCKS: Final = 16
 _ROUND_SECONDS: Final = 20.0
 _UNUSED: Final = timedelta(days=7)
 _AT_LEAST_EVERY: Final = timedelta(hours=12)
@@ -59,18 +60,20 @@ class Lookup:
         prefetch: timedelta,
         max_crl: int,
         clock: Callable[[], float] = time.monotonic,
+        local: LocalLists | None = None,
     ) -> None:
-        self._fetch = fetch
+        """Prepare; ``local`` lists may speak against OCSP responders."""
+        self._local = local or LocalLists()
         self._library = library
         self._now = now
         self._prefetch = prefetch
         self._max_crl = max_crl
         self._breaker = Breaker(clock)
+        self._asker = Asker(fetch=fetch, library=library, breaker=self._breaker, now=now)
         self._known: OrderedDict[Key, _Known] = OrderedDict()
         self._reasons: OrderedDict[Key, tuple[Link, str]] = OrderedDict()
         self._flights: dict[Key, threading.Event] = {}
         self._lock = threading.Lock()
-        self._document_locks = [threading.Lock() for _ in range(_LOCKS)]
         self._refresher = 0
 
     def known(self, link: Link) -> Evidence | None:
@@ -171,33 +174,50 @@ class Lookup:
 
     def _ask(self, source: Source, link: Link) -> Evidence:
         """Give evidence from one place that holds now. Raises ``Unusable`` or ``FetchError``."""
-        # A list is shared by many certificates: the second look-up finds what the first one fetched.
-        with self._document_locks[hash(source.name) % _LOCKS]:
-            now = self._now()
-            with self._lock:
-                known = self._known.get(link.key)
-            kept = self._library.kept(source, link, at=now)
-            if (
-                kept is not None
-                and _holds(kept, link, now)
-                and (known is None or kept.this_update > known.evidence.this_update)
-            ):
-                return kept
-            origin = source.request.origin
-            if not self._breaker.may_try(origin):
-                raise Unreachable(f"{origin} did not answer a short while ago")
-            try:
-                data = self._fetch(source.request)
-            except Unreachable:
-                self._breaker.failed(origin)
+        with self._lock:
+            known = self._known.get(link.key)
+        newer_than = known.evidence.this_update if known is not None else None
+        answer = self._asker.ask(source, link, newer_than=newer_than)
+        try:
+            return self._vouched(answer.evidence, link)
+        except Unusable:
+            if answer.fetched:
                 raise
-            self._breaker.succeeded(origin)
-            now = self._now()
-            evidence = self._library.judge(source.kind, data, link, at=now)
-            if not _holds(evidence, link, now):
-                raise Unusable(f"{origin} gave an answer that is out of date or not for this time")
-            self._library.keep(source, data)
+        # What was kept came from a responder that was revoked since: the authority may have a new one.
+        answer = self._asker.ask(source, link, newer_than=answer.evidence.this_update)
+        return self._vouched(answer.evidence, link)
+
+    def _vouched(self, evidence: Evidence, link: Link) -> Evidence:
+        if evidence.responder is None:
             return evidence
+        return weigh(evidence, link, self._of_responder(evidence.responder, link))
+
+    def _of_responder(self, responder: Link, about: Link) -> RevocationStatus:
+        """Find out whether a responder was revoked. One that is no responder's ends this: see ``weigh``."""
+        now = self._now()
+        if is_responder(about):
+            return RevocationStatus.UNKNOWN
+        found = self._at_hand(responder, about, now)
+        if found is RevocationStatus.REVOKED or not self.sources(responder):
+            return found
+        known = self.known(responder)
+        if known is None and self._breaker.may_try(responder.key):
+            self._search(responder)
+            known = self.known(responder)
+        if known is not None:
+            return known.judge(responder.certificate, at=now, now=now)
+        return RevocationStatus.GOOD if found is RevocationStatus.GOOD else RevocationStatus.UNKNOWN
+
+    def _at_hand(self, responder: Link, about: Link, now: datetime) -> RevocationStatus:
+        """Give what lists say that are there anyhow: of the administrator, or fetched for others."""
+        lists = (source for source in self.sources(about) if source.kind is Kind.CRL)
+        found = [self._library.kept(source, responder, at=now) for source in lists]
+        found += [*self._local.judge(self._library, responder, at=now)]
+        statuses = {one.judge(responder.certificate, at=now, now=now) for one in found if one is not None}
+        for status in (RevocationStatus.REVOKED, RevocationStatus.GOOD):
+            if status in statuses:
+                return status
+        return RevocationStatus.UNPUBLISHED
 
     def _remember(self, link: Link, evidence: Evidence) -> None:
         self._breaker.succeeded(link.key)
@@ -229,10 +249,6 @@ class Lookup:
         threading.Thread(
             target=_refresh, args=(weakref.ref(self),), daemon=True, name="revocation-refresh"
         ).start()
-
-
-def _holds(evidence: Evidence, link: Link, now: datetime) -> bool:
-    return evidence.judge(link.certificate, at=now, now=now) is not RevocationStatus.UNKNOWN
 
 
 def _refresh(reference: weakref.ref[Lookup]) -> None:

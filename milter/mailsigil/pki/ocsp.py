@@ -1,13 +1,15 @@
 """What an OCSP response says about a certificate (RFC 6960).
 
 The response must be signed by the issuer of the certificate, or by a responder whose certificate that
-issuer signed for this purpose. Requests go without a nonce, so that answers can be kept.
+issuer signed for this purpose; whether that one was revoked is left to ``responder.py``. Requests go without
+a nonce, so that answers can be kept.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -59,9 +61,9 @@ def judge_ocsp(data: bytes, link: Link, *, at: datetime) -> Evidence:
             # RFC 6960 2.3: unsigned, so it proves nothing.
             raise Unusable(f"the responder answered {response.response_status.name.lower()}")
         _require_known_extensions(data)
-        _require_signer(response, link.issuer, at)
         answers = [answer for answer in _answers(response) if _is_about(answer, link)]
-        return _newest([_evidence(answer) for answer in answers])
+        found = _newest([_evidence(answer) for answer in answers])
+        return replace(found, responder=_signer(response, link.issuer, at))
     except Unusable:
         raise
     except (*UNREADABLE, UnsupportedAlgorithm) as error:
@@ -135,13 +137,13 @@ def _newest(found: list[Evidence]) -> Evidence:
     return max(found, key=lambda one: (one.status is RevocationStatus.REVOKED, one.this_update))
 
 
-def _require_signer(response: ocsp.OCSPResponse, issuer: Parsed, at: datetime) -> None:
-    """RFC 6960 4.2.2.2: the issuer itself, or whom it appointed."""
+def _signer(response: ocsp.OCSPResponse, issuer: Parsed, at: datetime) -> Link | None:
+    """RFC 6960 4.2.2.2: the issuer itself, or whom it appointed. Give the latter, unless for ever trusted."""
     algorithm = response.signature_hash_algorithm
     if algorithm is not None and weak_hash(algorithm.name):
         raise Unusable(f"the OCSP response was signed with {algorithm.name}")
     if _is_responder(issuer, response) and _signed_by(response, issuer.certificate):
-        return
+        return None
     if len(response.certificates) > MAX_RESPONDERS:
         raise Unusable("the OCSP response carries too many certificates")
     for certificate in response.certificates:
@@ -153,7 +155,7 @@ def _require_signer(response: ocsp.OCSPResponse, issuer: Parsed, at: datetime) -
             continue
         _require_appointed(responder, issuer, at)
         if _signed_by(response, responder.certificate):
-            return
+            return None if trusted_for_life(responder) else Link(responder, issuer)
     raise Unusable("the OCSP response was not signed by the authority or whom it appointed")
 
 
@@ -163,6 +165,15 @@ def _is_responder(candidate: Parsed, response: ocsp.OCSPResponse) -> bool:
         digest = hashlib.sha1(_key_bits(candidate), usedforsecurity=False).digest()
         return digest == response.responder_key_hash
     return response.responder_name == candidate.certificate.subject
+
+
+def trusted_for_life(responder: Parsed) -> bool:
+    """RFC 6960 4.2.2.2.1: the authority says that this responder's revocation is not to be asked for."""
+    try:
+        responder.certificate.extensions.get_extension_for_class(x509.OCSPNoCheck)
+    except x509.ExtensionNotFound:
+        return False
+    return True
 
 
 def _require_appointed(responder: Parsed, issuer: Parsed, at: datetime) -> None:

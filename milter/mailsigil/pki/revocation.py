@@ -17,7 +17,8 @@ from mailsigil.pki.evidence import Evidence, Link, RevocationStatus, Unusable
 from mailsigil.pki.library import Library, LocalLists
 from mailsigil.pki.lookup import Lookup
 from mailsigil.pki.parsed import parse_certificate
-from mailsigil.pki.published import Kind
+from mailsigil.pki.published import Kind, sources
+from mailsigil.pki.responder import weigh
 
 _T = TypeVar("_T")
 Path = tuple[bytes, ...]
@@ -26,6 +27,8 @@ CARRIED_FRESH: Final = timedelta(days=1)
 """A sender chooses what to send along: what is older counts only where nothing newer can be had."""
 MAX_CARRIED: Final = 10
 """Lists and responses of one message that are looked at, each."""
+MAX_RESPONDERS: Final = 2
+"""OCSP responders of one message that are looked up for one certificate."""
 _KEPT_FOR: Final = timedelta(minutes=1)
 _PATHS: Final = 4096
 
@@ -102,6 +105,7 @@ class RevocationChecker:
         lookup = self._lookup
         if lookup is not None and not any(f.status is RevocationStatus.REVOKED for f in findings):
             missing = [link for link, f in zip(links, findings, strict=True) if not f.settled]
+            missing += [responder for finding in findings for responder in finding.responders]
             missing = [link for link in missing if lookup.sources(link)]
             if missing:
                 lookup.find(missing, patience=self._patience)
@@ -120,7 +124,12 @@ class RevocationChecker:
         now = self._now()
         best: Evidence | None = None
         fresh = False
-        for evidence, ours in self._evidence(link, carried, at):
+        responders: list[Link] = []
+        for statement, ours in self._evidence(link, carried, at):
+            evidence = self._vouched(statement, link, carried, at)
+            if evidence is None:
+                responders += [statement.responder] if statement.responder else []
+                continue
             status = evidence.judge(link.certificate, at=at, now=now)
             if status is RevocationStatus.REVOKED:
                 return _Finding(link, status, _revoked(link, evidence), settled=True)
@@ -129,21 +138,49 @@ class RevocationChecker:
                 fresh = fresh or ours or now - evidence.this_update <= CARRIED_FRESH
         if best is not None and (fresh or desperate):
             return _Finding(link, RevocationStatus.GOOD, until=best.until, settled=True)
+        if responders:
+            reason = f"{link.certificate.label}: the OCSP responder that answers may be revoked itself"
+            return _Finding(
+                link, RevocationStatus.UNKNOWN, reason, responders=tuple(responders[:MAX_RESPONDERS])
+            )
         return self._unknown(link)
+
+    def _vouched(self, evidence: Evidence, link: Link, carried: Carried, at: datetime) -> Evidence | None:
+        """Give evidence again if the responder that made it is not in doubt (RFC 6960 4.2.2.2.1)."""
+        if evidence.responder is None:
+            return evidence
+        try:
+            return weigh(evidence, link, self._of_responder(evidence.responder, carried, at))
+        except Unusable:
+            return None
+
+    def _of_responder(self, responder: Link, carried: Carried, at: datetime) -> RevocationStatus:
+        now = self._now()
+        statuses = {
+            evidence.judge(responder.certificate, at=at, now=now)
+            for evidence, _ in self._evidence(responder, Carried(carried.crls), at)
+        }
+        for status in (RevocationStatus.REVOKED, RevocationStatus.GOOD):
+            if status in statuses:
+                return status
+        # What names a place has to be found out there; the names alone are looked at here.
+        named = bool(sources(responder, max_crl=1))
+        return RevocationStatus.UNKNOWN if named else RevocationStatus.UNPUBLISHED
 
     def _evidence(self, link: Link, carried: Carried, at: datetime) -> Iterator[tuple[Evidence, bool]]:
         """Give all evidence about a certificate, and whether it is ours and not the sender's."""
         known = self._lookup.known(link) if self._lookup is not None else None
         if known is not None:
             yield known, True
-        ours = [(Kind.CRL, data, digest, True) for digest, data in self._local.documents()]
+        for evidence in self._local.judge(self._library, link, at=at):
+            yield evidence, True
         theirs = [
-            *((Kind.CRL, data, b"", False) for data in carried.crls[:MAX_CARRIED]),
-            *((Kind.OCSP, data, b"", False) for data in carried.ocsp_responses[:MAX_CARRIED]),
+            *((Kind.CRL, data) for data in carried.crls[:MAX_CARRIED]),
+            *((Kind.OCSP, data) for data in carried.ocsp_responses[:MAX_CARRIED]),
         ]
-        for kind, data, digest, is_ours in (*ours, *theirs):
+        for kind, data in theirs:
             try:
-                yield self._library.judge(kind, data, link, at=at, digest=digest), is_ours
+                yield self._library.judge(kind, data, link, at=at), False
             except Unusable:
                 continue
 
@@ -180,6 +217,8 @@ class _Finding:
     reason: str = ""
     until: datetime | None = None
     settled: bool = False
+    responders: tuple[Link, ...] = ()
+    """Those whose answers would count if it were known that they were not revoked."""
 
 
 _GOOD: Final = RevocationVerdict(RevocationStatus.GOOD)
