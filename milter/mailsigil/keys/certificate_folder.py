@@ -50,12 +50,17 @@ class CertificateFolder:
         """What is wrong with files of the folder, a sentence each."""
         return self._read.faults
 
-    def refresh(self) -> None:
-        """Takes in what changed. Raises SourceRefused when the folder cannot be read."""
+    def newest_first(self) -> tuple[tuple[Group, ...], ...]:
+        """Gives the groups of each address, the newest certificate first."""
+        return tuple(self._read.by_address.values())
+
+    def refresh(self) -> bool:
+        """Takes in what changed, and tells whether anything did. Raises SourceRefused when the folder
+        cannot be read."""
         with self._lock:
             marks = self._marks()
             if marks == self._read.marks:
-                return
+                return False
             by_address: dict[str, list[Group]] = {}
             faults: list[str] = []
             for path in marks:
@@ -75,6 +80,7 @@ class CertificateFolder:
                 },
                 tuple(faults),
             )
+            return True
 
     def _group(self, path: Path) -> Group:
         file = read_key_file(path, inside=self._path)

@@ -1,36 +1,29 @@
-"""Keys that are made here and certified by an issuer: enrolled when they are needed, renewed in time.
+"""Keys that an issuer certifies: enrolled when they are needed, renewed in time.
 
-The state folder holds one PEM file for each address, with key and chain, readable by the key agent alone.
-So a restart enrols nobody again, and all processes of the agent sign with the same keys. What an issuer has
-not decided yet waits in a hidden file, with the key it was asked to certify.
+The keyring (keyring.py) says where they lie. A restart enrols nobody again, and all processes of the agent
+sign with the same keys. A key is kept before anybody is asked to certify it: whatever becomes of the answer,
+the next request is for the same key.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import logging
-import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from mailsigil.keys.answers import read_private_key
 from mailsigil.keys.errors import Pending, SourceAnswer, SourceError, SourceRefused
-from mailsigil.keys.files import address_file_name, write_private
-from mailsigil.keys.folder import KeyFolder
 from mailsigil.keys.guard import Guard
-from mailsigil.keys.newkey import NewKey
+from mailsigil.keys.keyring import Enrolled, Keyring, SoftKeyring, StateFolder
+from mailsigil.keys.newkey import CertifiableKey
+from mailsigil.keys.placed_keyring import KeyPlace, PlacedKeyring
 from mailsigil.keys.profile import KeyKind
-from mailsigil.keys.soft_key import SoftKey
-from mailsigil.keys.source import HeldKey, Issuer, KeyMaker
+from mailsigil.keys.remote import RemoteKeys
+from mailsigil.keys.source import ChoosesKind, Issuer, KeyMaker, SigningKey
 from mailsigil.keys.subject import SubjectRequest
 
 log = logging.getLogger("mailsigil.keyd")
@@ -41,14 +34,22 @@ FAILED_SECONDS: Final = 60.0
 """So long nobody asks again after an issuer said no, or answered wrongly."""
 RENEWAL_RETRY_SECONDS: Final = 3600.0
 MAX_RETRY_AFTER: Final = 86_400.0
-LOCKS: Final = 64
-"""Files that keep the agent's processes from enrolling the same address twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where keys are made that must not lie in files."""
+
+    place: KeyPlace
+    keys: RemoteKeys
+    """Remembers what was found there."""
 
 
 class EnrolledKeys:
     """A KeySource on top of an issuer. Safe to share between threads and processes.
 
-    ``subject_of`` tells what to ask for an address. ``now`` gives the time, aware, in UTC.
+    ``subject_of`` tells what to ask for an address. Keys lie in the state folder, unless there is a
+    ``placement``. ``now`` gives the time, aware, in UTC.
     """
 
     def __init__(
@@ -63,22 +64,25 @@ class EnrolledKeys:
         on_demand: bool = True,
         renew_before: timedelta = timedelta(days=30),
         maker: KeyMaker | None = None,
+        placement: Placement | None = None,
     ) -> None:
         self._issuer = issuer
         self._maker = maker
         self._guard = guard
-        self._state = state
+        self._state = StateFolder(issuer.name, state)
         self._kind = kind
         self._now = now
         self._subject_of = subject_of
         self._on_demand = on_demand
         self._renew_before = renew_before
-        self._folder = KeyFolder(state)
+        self._keyring: Keyring = SoftKeyring(self._state)
+        if placement is not None:
+            self._keyring = PlacedKeyring(self._state, placement.place, placement.keys, now=now)
         self._lock = threading.Lock()
         self._not_before: dict[str, tuple[datetime, SourceError]] = {}
         self._next_look: datetime | None = None
 
-    def find(self, address: str) -> tuple[SoftKey, ...]:
+    def find(self, address: str) -> tuple[SigningKey, ...]:
         """Gives the keys for an address; the first time they are enrolled. Raises SourceError."""
         keys = self._valid(address)
         if keys or not self._on_demand:
@@ -87,22 +91,22 @@ class EnrolledKeys:
         self._guard.call(lambda: self._remembering(address, self._enrol))
         return self._valid(address)
 
-    def get(self, key_id: str) -> SoftKey | None:
+    def get(self, key_id: str) -> SigningKey | None:
         """Gives the key of a name."""
-        return self._folder.get(key_id)
+        return self._keyring.get(key_id)
 
-    def held(self) -> tuple[SoftKey, ...]:
+    def held(self) -> tuple[SigningKey, ...]:
         """Gives all keys of the state folder, the expired ones included."""
-        return self._folder.held()
+        return tuple(self._keyring.held())
 
     def count(self) -> int:
         """Tells how many keys there are."""
-        return self._folder.count()
+        return self._keyring.count()
 
     def refresh(self) -> None:
         """Takes in what other processes enrolled, and starts what is to be renewed."""
-        self._prepare()
-        self._folder.refresh()
+        self._state.prepare()
+        self._keyring.refresh()
         now = self._now()
         if self._next_look is not None and now < self._next_look:
             return
@@ -114,24 +118,23 @@ class EnrolledKeys:
         """Reads the state folder anew, and forgets what failed."""
         with self._lock:
             self._not_before.clear()
-        self._prepare()
-        self._folder.reload()
+        self._state.prepare()
+        self._keyring.reload()
 
     def revoke(self, address: str) -> int:
         """Has all certificates of an address revoked and drops the keys; gives how many.
 
         Raises SourceError.
         """
-        keys = self._folder.find(address)
+        keys = self._keyring.find(address)
         for key in keys:
             self._guard.call(partial(self._issuer.revoke, key.credential.certificate))
-            key.origin.unlink(missing_ok=True)
-        self._folder.refresh()
+            self._keyring.remove(key)
         return len(keys)
 
-    def _valid(self, address: str) -> tuple[SoftKey, ...]:
+    def _valid(self, address: str) -> tuple[SigningKey, ...]:
         now = self._now()
-        return tuple(key for key in self._folder.find(address) if key.valid_from <= now <= key.valid_until)
+        return tuple(key for key in self._keyring.find(address) if key.valid_from <= now <= key.valid_until)
 
     def _refuse_too_early(self, address: str) -> None:
         with self._lock:
@@ -159,115 +162,65 @@ class EnrolledKeys:
             self._not_before[address] = (self._now() + timedelta(seconds=seconds), error)
 
     def _enrol(self, address: str) -> None:
-        self._prepare()
-        with self._alone(address):
+        self._state.prepare()
+        with self._state.alone(address):
             # Another process may have been quicker.
-            self._folder.refresh()
+            self._keyring.refresh()
             if self._valid(address):
                 return
             request = self._subject_of(address)
-            if self._maker is not None:
-                new, chain = self._maker.make(request)
-            else:
-                new = self._new_key(request)
-                chain = self._certified(new, lambda: self._issuer.enrol(request, new))
-            self._store(new, chain)
+            self._certify(request, lambda new: self._issuer.enrol(request, new))
         log.info('source "%s": enrolled %s', self._issuer.name, address)
 
-    def _certified(self, new: NewKey, ask: Callable[[], tuple[bytes, ...]]) -> tuple[bytes, ...]:
-        """Asks, and keeps the key when the answer is: later (RFC 7030 4.2.3: the same request again)."""
-        waiting = self._waiting_file(new.request.address)
+    def _certify(self, request: SubjectRequest, ask: Callable[[CertifiableKey], tuple[bytes, ...]]) -> None:
+        """Has a key certified, and keeps both (RFC 7030 4.2.3: who was told to wait asks for the same)."""
+        if self._maker is not None:
+            made, chain = self._maker.make(request)
+            self._keyring.store(made, chain)
+            return
+        new = self._keyring.new_key(request, self._kind_now())
         try:
-            chain = ask()
+            chain = ask(new)
         except Pending:
-            write_private(waiting, new.private_pem(), replace=True)
             raise
         except (SourceRefused, SourceAnswer):
-            waiting.unlink(missing_ok=True)
+            self._keyring.drop_waiting(request.address)
             raise
-        waiting.unlink(missing_ok=True)
-        return chain
+        self._keyring.store(new, chain)
 
-    def _new_key(self, request: SubjectRequest) -> NewKey:
-        try:
-            held = self._waiting_file(request.address).read_bytes()
-        except FileNotFoundError:
-            return NewKey.generate(request, self._kind)
-        return NewKey(request, read_private_key(self._issuer.name, held))
+    def _kind_now(self) -> KeyKind:
+        return self._issuer.kind_for(self._kind) if isinstance(self._issuer, ChoosesKind) else self._kind
 
-    def _due(self, now: datetime) -> list[SoftKey]:
-        """The keys to renew: each address's newest, when its end is near."""
-        newest = {keys[0].credential.key_id: keys[0] for keys in self._folder.newest_first() if keys}
-        return [key for key in newest.values() if key.valid_until >= now and self._ends_soon(key, now)]
+    def _due(self, now: datetime) -> list[Enrolled]:
+        """What to renew: each address's newest, when its end is near."""
+        return [one for one in self._keyring.newest() if one.valid_until >= now and self._ends_soon(one, now)]
 
-    def _ends_soon(self, key: SoftKey, now: datetime) -> bool:
+    def _ends_soon(self, one: Enrolled, now: datetime) -> bool:
         # A short-lived certificate is renewed after two thirds of its life.
-        margin = min(self._renew_before, (key.valid_until - key.valid_from) / 3)
-        return now > key.valid_until - margin
+        margin = min(self._renew_before, (one.valid_until - one.valid_from) / 3)
+        return now > one.valid_until - margin
 
-    def _renew_all(self, due: list[SoftKey]) -> None:
-        for key in due:
-            address = min(key.addresses)
+    def _renew_all(self, due: list[Enrolled]) -> None:
+        for one in due:
+            address = one.address
             with self._lock:
                 entry = self._not_before.get(address)
             if entry is not None and self._now() < entry[0]:
                 continue
             try:
-                self._renew(address, key)
+                self._renew(one)
             except Pending as pending:
                 self._wait(address, min(pending.retry_after, MAX_RETRY_AFTER), pending)
             except SourceError as error:
                 self._wait(address, RENEWAL_RETRY_SECONDS, error)
                 log.warning("%s The certificate of %s is not renewed yet.", error, address)
 
-    def _renew(self, address: str, key: SoftKey) -> None:
-        with self._alone(address):
-            self._folder.refresh()
-            if self._folder.get(key.credential.key_id) is None:
+    def _renew(self, one: Enrolled) -> None:
+        with self._state.alone(one.address):
+            self._keyring.refresh()
+            held = self._keyring.held_key(one)
+            if held is None:
                 return  # Another process was quicker.
-            request = self._subject_of(address)
-            if self._maker is not None:
-                new, chain = self._maker.make(request)
-            else:
-                new = self._new_key(request)
-                held = HeldKey(key, key.origin)
-                chain = self._certified(new, lambda: self._issuer.renew(request, new, current=held))
-            self._store(new, chain)
-        log.info('source "%s": renewed %s', self._issuer.name, address)
-
-    def _store(self, new: NewKey, chain: tuple[bytes, ...]) -> None:
-        certificates = [x509.load_der_x509_certificate(der) for der in chain]
-        content = b"".join([new.private_pem(), *(each.public_bytes(Encoding.PEM) for each in certificates)])
-        try:
-            write_private(self._state / address_file_name(new.request.address), content, replace=True)
-        except OSError as error:
-            raise self._unusable(error) from error
-        self._folder.refresh()
-
-    def _waiting_file(self, address: str) -> Path:
-        return self._state / f".{address_file_name(address)}.waiting"
-
-    @contextmanager
-    def _alone(self, address: str) -> Iterator[None]:
-        """One enrolment for an address at a time, over all processes."""
-        number = hashlib.sha256(address.encode()).digest()[0] % LOCKS
-        path = self._state / f".{number}.lock"
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
-
-    def _prepare(self) -> None:
-        try:
-            self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._unusable(error) from error
-
-    def _unusable(self, error: OSError) -> SourceRefused:
-        return SourceRefused(
-            self._issuer.name,
-            f"its state folder {self._state} cannot be used: {error.strerror}",
-            "Create it for the key agent's user, with mode 0700",
-        )
+            request = self._subject_of(one.address)
+            self._certify(request, lambda new: self._issuer.renew(request, new, current=held))
+        log.info('source "%s": renewed %s', self._issuer.name, one.address)

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
+from mailsigil.cms.content import DecryptionFailed
+from mailsigil.cms.recipients import WrappedKey
+from mailsigil.keys.decryption import DecryptionKey
 from mailsigil.keys.errors import SourceError, SourceLeftAlone, SourceUnavailable
 from mailsigil.keys.guard import Guard
 from mailsigil.keys.protocol import Credential
@@ -72,6 +75,13 @@ class RemoteKeys:
 
     def find(self, address: str) -> tuple[SigningKey, ...]:
         """Gives the keys for an address; raises SourceError when nothing is known and nothing is told."""
+        return tuple(key for key in self._found(address) if key.credential.schemes)
+
+    def decrypting(self, address: str) -> tuple[DecryptionKey, ...]:
+        """Gives the keys to decrypt an address's mail with. Raises SourceError as ``find`` does."""
+        return tuple(key for key in self._found(address) if isinstance(key, DecryptionKey) and key.decrypts)
+
+    def _found(self, address: str) -> tuple[SigningKey, ...]:
         now = self._clock()
         known = self._known.get(address)
         if known is not None and now < known.until:
@@ -107,11 +117,15 @@ class RemoteKeys:
                     del self._known[address]
             self._index()
 
-    def reload(self) -> None:
+    def expire(self) -> None:
         """Asks anew from now on; what is known stays for the time when nobody answers."""
         with self._lock:
             for address, known in list(self._known.items()):
                 self._known[address] = _Known(known.keys, known.since, until=0.0)
+
+    def reload(self) -> None:
+        """Asks anew from now on, and has the service forget what it knows."""
+        self.expire()
         # Not here: the service may be stalling, and others are reloaded after it.
         self._guard.reset()
         self._guard.start(self._service.reload)
@@ -187,3 +201,26 @@ class GuardedKey:
     def sign(self, scheme: str, data: bytes) -> bytes:
         """Signs ``data``. Raises SourceError."""
         return self._guard.call(lambda: self._key.sign(scheme, data))
+
+    @property
+    def decrypts(self) -> bool:
+        """Others may encrypt to this key."""
+        return isinstance(self._key, DecryptionKey) and self._key.decrypts
+
+    def unwrap(self, wrapped: WrappedKey, size: int) -> bytes:
+        """Gives the key of a content. Raises DecryptionFailed and SourceError."""
+        key = self._key
+        if not isinstance(key, DecryptionKey):
+            raise DecryptionFailed
+        found = self._guard.call(lambda: _unwrapped(key, wrapped, size))
+        if found is None:
+            raise DecryptionFailed
+        return found
+
+
+def _unwrapped(key: DecryptionKey, wrapped: WrappedKey, size: int) -> bytes | None:
+    """None for what does not decrypt: that is an answer, and no trouble of the source's."""
+    try:
+        return key.unwrap(wrapped, size)
+    except DecryptionFailed:
+        return None

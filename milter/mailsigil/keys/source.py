@@ -1,7 +1,7 @@
 """What a source of keys offers to the agent. The next kind of source is one more file in ``sources/``.
 
 There are two kinds. A :class:`KeySource` holds keys, or reaches the place that does. An :class:`Issuer`
-certifies keys that are made here; ``enrolment.py`` makes a key source of it. Both raise SourceError, and
+certifies keys that it does not hold; ``enrolment.py`` makes a key source of it. Both raise SourceError, and
 what either of them answers is believed only after ``answers.py`` has looked at it.
 """
 
@@ -11,13 +11,16 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
-from mailsigil.keys.newkey import NewKey
+from mailsigil.keys.newkey import CertifiableKey, NewKey
+from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.protocol import Credential
 from mailsigil.keys.subject import SubjectRequest
 
 __all__ = [
+    "CertifiableKey",
+    "ChoosesKind",
     "HeldKey",
     "Issuer",
     "KeyMaker",
@@ -90,8 +93,9 @@ class HeldKey:
     """A key that was enrolled, with its certificate: what a renewal is authenticated by."""
 
     key: SigningKey
-    file: Path
-    """PEM with private key and chain, mode 0600: TLS client authentication takes it from there."""
+    file: Path | None
+    """PEM with private key and chain, mode 0600: TLS client authentication takes it from there. None for a
+    key that lies on a token or in a service."""
 
     @property
     def chain(self) -> tuple[bytes, ...]:
@@ -100,7 +104,7 @@ class HeldKey:
 
 
 class Issuer(Protocol):
-    """An authority that certifies keys which are made here. Its methods may be called from several threads.
+    """An authority that certifies keys made elsewhere. Its methods may be called from several threads.
 
     Each raises SourceUnavailable, SourceRefused, SourceAnswer; the first two of them also Pending. What they
     return has been checked (``answers.checked_chain``): the first certificate is for the key and the address.
@@ -111,16 +115,25 @@ class Issuer(Protocol):
         """The source's name in the configuration."""
         ...
 
-    def enrol(self, request: SubjectRequest, new: NewKey) -> tuple[bytes, ...]:
+    def enrol(self, request: SubjectRequest, new: CertifiableKey) -> tuple[bytes, ...]:
         """Has a new key certified (``new.csr``); gives the chain, DER, the certificate first."""
         ...
 
-    def renew(self, request: SubjectRequest, new: NewKey, *, current: HeldKey) -> tuple[bytes, ...]:
+    def renew(self, request: SubjectRequest, new: CertifiableKey, *, current: HeldKey) -> tuple[bytes, ...]:
         """Has the successor of a key certified, authenticated by the current one where the protocol can."""
         ...
 
     def revoke(self, certificate: bytes) -> None:
         """Has a certificate (DER) revoked; SourceRefused where the protocol knows no revocation."""
+        ...
+
+
+@runtime_checkable
+class ChoosesKind(Protocol):
+    """An issuer that may want another kind of key than the one that is configured."""
+
+    def kind_for(self, kind: KeyKind) -> KeyKind:
+        """Gives the kind of key to make, ``kind`` where the issuer has no wish. Raises SourceError."""
         ...
 
 

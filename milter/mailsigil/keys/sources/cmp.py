@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mailsigil.cms.algorithms import Scheme
 from mailsigil.keys.answers import Question, checked_chain
 from mailsigil.keys.errors import Pending, SourceAnswer, SourceRefused, SourceUnavailable
-from mailsigil.keys.newkey import NewKey, subject_name
+from mailsigil.keys.newkey import CertifiableKey, subject_name
 from mailsigil.keys.source import HeldKey
 from mailsigil.keys.sources import cmp_asn1 as asn1
 from mailsigil.keys.sources.cmp_protection import (
@@ -99,12 +99,12 @@ class CmpAuthority:
         """The source's name."""
         return self._http.source
 
-    def enrol(self, request: SubjectRequest, new: NewKey) -> tuple[bytes, ...]:
+    def enrol(self, request: SubjectRequest, new: CertifiableKey) -> tuple[bytes, ...]:
         """Has a new key certified by a PKCS#10 request (RFC 9483 4.1.4)."""
         body = ("p10cr", csr.CertificationRequest.load(new.csr))
         return self._certified(request, new, body, self._protector(), expected="cp")
 
-    def renew(self, request: SubjectRequest, new: NewKey, *, current: HeldKey) -> tuple[bytes, ...]:
+    def renew(self, request: SubjectRequest, new: CertifiableKey, *, current: HeldKey) -> tuple[bytes, ...]:
         """Has the next key certified, authenticated by the current one (RFC 9483 4.1.3)."""
         old = x509.load_der_x509_certificate(current.chain[0])
         scheme = Scheme(current.key.credential.schemes[0])
@@ -135,7 +135,7 @@ class CmpAuthority:
     def _certified(
         self,
         request: SubjectRequest,
-        new: NewKey,
+        new: CertifiableKey,
         body: tuple[str, Any],
         protector: Protector,
         *,
@@ -164,7 +164,7 @@ class CmpAuthority:
     def _accept(
         self,
         request: SubjectRequest,
-        new: NewKey,
+        new: CertifiableKey,
         transaction: _Transaction,
         answer: asn1.Message,
         response: asn1.CertResponse,
@@ -265,7 +265,9 @@ class CmpAuthority:
             raise self._wrong(f"the answer is {name} where {kind} should be")
         return message["body"].chosen
 
-    def _wait(self, new: NewKey, transaction: _Transaction, expected: str, answer: asn1.Message) -> None:
+    def _wait(
+        self, new: CertifiableKey, transaction: _Transaction, expected: str, answer: asn1.Message
+    ) -> None:
         """Keeps the transaction, so that the next try asks after it, and says when that may be."""
         while len(self._waiting) >= MAX_WAITING:
             del self._waiting[next(iter(self._waiting))]
@@ -299,7 +301,7 @@ class CmpAuthority:
         return SourceAnswer(self.name, sentence, "Look at that service's log")
 
 
-def _key_update(new: NewKey, old: x509.Certificate) -> asn1.CertReqMsg:
+def _key_update(new: CertifiableKey, old: x509.Certificate) -> asn1.CertReqMsg:
     """A request of RFC 4211 for the successor of a certificate, signed with the new key."""
     subject = old.subject if list(old.subject) else subject_name(new.request)
     template: dict[str, Any] = {

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from mailsigil.keys.answers import Question, checked_chain
 from mailsigil.keys.authority import Authority, AuthorityError
 from mailsigil.keys.errors import SourceAnswer, SourceRefused
-from mailsigil.keys.newkey import NewKey
+from mailsigil.keys.newkey import CertifiableKey
 from mailsigil.keys.profile import RequestError, Subject
 from mailsigil.keys.register import Reason
 from mailsigil.keys.source import HeldKey
@@ -42,11 +42,11 @@ class EmbeddedIssuer:
         """The source's name in the configuration."""
         return self._name
 
-    def enrol(self, request: SubjectRequest, new: NewKey) -> tuple[bytes, ...]:
+    def enrol(self, request: SubjectRequest, new: CertifiableKey) -> tuple[bytes, ...]:
         """Certifies a new key at the level that is asked for. Raises SourceRefused, SourceAnswer."""
         return self._asked(lambda: self._certify(request, new))
 
-    def renew(self, request: SubjectRequest, new: NewKey, *, current: HeldKey) -> tuple[bytes, ...]:
+    def renew(self, request: SubjectRequest, new: CertifiableKey, *, current: HeldKey) -> tuple[bytes, ...]:
         """Certifies the successor of a key, unless that was revoked. Raises SourceRefused, SourceAnswer."""
         held = x509.load_der_x509_certificate(current.chain[0])
 
@@ -66,7 +66,7 @@ class EmbeddedIssuer:
         """Revokes a certificate (DER) that this authority issued. Raises SourceRefused."""
         self._asked(lambda: self._revoke(x509.load_der_x509_certificate(certificate)))
 
-    def _certify(self, request: SubjectRequest, new: NewKey) -> tuple[bytes, ...]:
+    def _certify(self, request: SubjectRequest, new: CertifiableKey) -> tuple[bytes, ...]:
         authority = self._authority()
         subject = Subject(
             level=request.level,

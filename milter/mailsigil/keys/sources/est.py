@@ -16,7 +16,7 @@ from cryptography import x509
 
 from mailsigil.keys.answers import Question, checked_chain, read_certificates, read_private_key
 from mailsigil.keys.errors import Pending, SourceAnswer, SourceRefused, SourceUnavailable
-from mailsigil.keys.newkey import NewKey
+from mailsigil.keys.newkey import CertifiableKey, NewKey
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.secret_files import SecretFile
 from mailsigil.keys.source import HeldKey
@@ -74,16 +74,19 @@ class EstAuthority:
         self._require_success(answer, "csrattrs")
         return self._decoded(answer)
 
-    def enrol(self, request: SubjectRequest, new: NewKey) -> tuple[bytes, ...]:
+    def enrol(self, request: SubjectRequest, new: CertifiableKey) -> tuple[bytes, ...]:
         """Has a new key certified (RFC 7030 4.2.1)."""
         answer = self._post("/simpleenroll", new.csr)
         return self._chain(request, answer, new.spki)
 
-    def renew(self, request: SubjectRequest, new: NewKey, *, current: HeldKey) -> tuple[bytes, ...]:
+    def renew(self, request: SubjectRequest, new: CertifiableKey, *, current: HeldKey) -> tuple[bytes, ...]:
         """Has the next key certified, authenticated by the current one (RFC 7030 4.2.2)."""
         # The request repeats the old certificate's subject and alternative name, as RFC 7030 4.2.2 demands.
         old = x509.load_der_x509_certificate(current.chain[0])
-        identity = TlsFiles(ca_file=self._tls.ca_file, certificate=str(current.file))
+        identity = None
+        if current.file is not None:
+            identity = TlsFiles(ca_file=self._tls.ca_file, certificate=str(current.file))
+        # A key on a token or in a service shows itself in no TLS handshake of ours: then the login counts.
         answer = self._post("/simplereenroll", new.csr_like(old), identity=identity)
         return self._chain(request, answer, new.spki)
 

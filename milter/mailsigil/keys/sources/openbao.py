@@ -26,7 +26,7 @@ from mailsigil.keys.bound_key import BoundKey, bind
 from mailsigil.keys.certificate_folder import CertificateFolder, Group
 from mailsigil.keys.errors import KeyFileError, SourceAnswer
 from mailsigil.keys.fitness import public_key_of
-from mailsigil.keys.newkey import NewKey
+from mailsigil.keys.newkey import CertifiableKey, NewKey
 from mailsigil.keys.profile import PrivateKey
 from mailsigil.keys.secret_files import SecretFile
 from mailsigil.keys.soft_key import SoftKey, soft_key
@@ -66,7 +66,7 @@ class BaoAuthority:
         """The source's name."""
         return self._client.source
 
-    def enrol(self, request: SubjectRequest, new: NewKey) -> tuple[bytes, ...]:
+    def enrol(self, request: SubjectRequest, new: CertifiableKey) -> tuple[bytes, ...]:
         """Has a request signed."""
         csr = x509.load_der_x509_csr(new.csr).public_bytes(Encoding.PEM).decode()
         told = self._client.ask(
@@ -78,7 +78,7 @@ class BaoAuthority:
         )
         return self._chain(request, told, new.spki)
 
-    def renew(self, request: SubjectRequest, new: NewKey, *, current: HeldKey) -> tuple[bytes, ...]:
+    def renew(self, request: SubjectRequest, new: CertifiableKey, *, current: HeldKey) -> tuple[bytes, ...]:
         """Has the next key certified; the login is what the engine goes by, not the current key."""
         return self.enrol(request, new)
 
