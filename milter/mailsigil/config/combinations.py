@@ -27,6 +27,7 @@ def impossible(settings: Settings) -> Iterator[Mistake]:
     yield from _trust_files(settings)
     yield from _directories(settings)
     yield from _sources(settings)
+    yield from _storage(settings)
 
 
 def _sockets(settings: Settings) -> Iterator[Mistake]:
@@ -165,3 +166,22 @@ def _sources(settings: Settings) -> Iterator[Mistake]:
                 f'"timeout" of [[source]] "{source.name}" must be less than that of [keyd], which is'
                 f" {settings.keyd.timeout:g}; else the milter has gone before the source is given up",
             )
+
+
+def _storage(settings: Settings) -> Iterator[Mistake]:
+    owners: dict[str, str] = {}
+    names: set[str] = set()
+    for number, storage in enumerate(settings.storage):
+        if storage.name.lower() in names:
+            yield (
+                ("storage", number, "name"),
+                f'a [[storage]] of the name "{storage.name}" stands above already',
+            )
+        names.add(storage.name.lower())
+        for index, domain in enumerate(storage.domains):
+            if domain in owners:
+                yield (
+                    ("storage", number, "domains", index),
+                    f'"{domain}" belongs to [[storage]] "{owners[domain]}" already; each domain has one',
+                )
+            owners.setdefault(domain, storage.name)

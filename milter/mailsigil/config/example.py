@@ -16,6 +16,7 @@ from mailsigil.config.authority import AuthoritySettings, EnrolRule
 from mailsigil.config.directories import DirectorySettings
 from mailsigil.config.settings import DEFAULT_PATH, Settings, TrustSettings
 from mailsigil.config.sources import SourceSettings
+from mailsigil.config.storage import StorageSettings
 
 WIDTH: Final = 98
 
@@ -83,6 +84,24 @@ _SOURCE_KINDS: Final[dict[str, dict[str, object]]] = {
     "embedded": {"folder": "/etc/mailsigil/ca"},
 }
 """Values for an example of each kind; the first one stands below the general settings, with enrolment."""
+_STORAGE: Final[dict[str, object]] = {"name": "bank-storage", "domains": ("bank.example",), "kind": "openbao"}
+_STORAGE_KINDS: Final[dict[str, dict[str, object]]] = {
+    "openbao": {"url": "https://bao.bank.example:8200", "token_file": "/etc/mailsigil/bao-token"},
+    "est": {
+        "url": "https://ca.bank.example/.well-known/est",
+        "ca_file": "/etc/mailsigil/est-ca.pem",
+        "server_keygen": True,
+    },
+    "folder": {"path": "/etc/mailsigil/storage-keys"},
+    "pkcs11": {
+        "path": "/var/lib/mailsigil/wrapped-keys",
+        "module": "/usr/lib/softhsm/libsofthsm2.so",
+        "token": "mail",
+        "pin_file": "/etc/mailsigil/hsm-pin",
+        "key_label": "storage",
+    },
+}
+"""The same for storage keys, with the section that makes them."""
 _REPEATED: Final[dict[str, tuple[type[BaseModel], dict[str, object]]]] = {
     "trust": (TrustSettings, _TRUST),
     "directory": (DirectorySettings, _DIRECTORY),
@@ -95,7 +114,9 @@ def example_settings() -> str:
     blocks = [_HEAD]
     for name, field in Settings.model_fields.items():
         if name == "source":
-            blocks.extend(_sources())
+            blocks.extend(_kinds(name, SourceSettings, _SOURCE, _SOURCE_KINDS, "enrolment"))
+        elif name == "storage":
+            blocks.extend(_kinds(name, StorageSettings, _STORAGE, _STORAGE_KINDS, "est"))
         elif name in _REPEATED:
             blocks.append(_block(f"#[[{name}]]", *_REPEATED[name]))
         else:
@@ -128,18 +149,24 @@ def toml_value(value: object) -> str:
     return str(value)
 
 
-def _sources() -> Iterator[str]:
-    """One source with all general settings, then one of each other kind."""
-    fields = SourceSettings.model_fields
-    yield _block("#[[source]]", SourceSettings, _SOURCE)
-    for kind, values in _SOURCE_KINDS.items():
-        block = _block(f"#[source.{kind}]", _model(fields[kind]), values)
-        if kind in (_SOURCE["kind"], "enrolment"):
+def _kinds(
+    name: str,
+    model: type[BaseModel],
+    general: dict[str, object],
+    kinds: dict[str, dict[str, object]],
+    beside: str,
+) -> Iterator[str]:
+    """One entry with all general settings and the section ``beside``, then one of each other kind."""
+    yield _block(f"#[[{name}]]", model, general)
+    for kind, values in kinds.items():
+        block = _block(f"#[{name}.{kind}]", _model(model.model_fields[kind]), values)
+        if kind in (general["kind"], beside):
             yield block
             continue
-        head = {"name": f"bank-{kind}", "kind": kind, "domains": _SOURCE["domains"]}
+        short = f"bank-{kind}" if name == "source" else f"bank-{name}-{kind}"
+        head = {"name": short, "kind": kind, "domains": general["domains"]}
         lines = [f"#{key} = {toml_value(value)}" for key, value in head.items()]
-        yield "\n".join(["#[[source]]", *lines, block])
+        yield "\n".join([f"#[[{name}]]", *lines, block])
 
 
 def _block(heading: str, model: type[BaseModel], values: dict[str, object]) -> str:

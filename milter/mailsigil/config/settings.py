@@ -30,6 +30,7 @@ from mailsigil.config.fields import (
 from mailsigil.config.section import Section
 from mailsigil.config.sockets import SocketAddress, parse_socket
 from mailsigil.config.sources import SourceSettings
+from mailsigil.config.storage import DovecotSettings, StorageSettings
 
 DEFAULT_PATH: Final = "/etc/mailsigil/mailsigil.toml"
 
@@ -314,6 +315,8 @@ class Settings(Section):
     directory: List[DirectorySettings] = ()
     keyd: KeydSettings = KeydSettings()
     source: List[SourceSettings] = ()
+    dovecot: DovecotSettings = DovecotSettings()
+    storage: List[StorageSettings] = ()
     trust: List[TrustSettings] = ()
     revocation: RevocationSettings = RevocationSettings()
     dkim: DkimSettings = DkimSettings()
