@@ -83,8 +83,11 @@ def usable_schemes(certificate: x509.Certificate) -> tuple[Scheme, ...]:
     return (preferred, *(scheme for scheme in usable if scheme is not preferred))
 
 
-def check_purpose(certificate: x509.Certificate) -> None:
-    """RFC 8550 4.4: what a certificate must allow to sign mail. Raises Unfit."""
+def check_purpose(certificate: x509.Certificate, *, encryption: bool = False) -> None:
+    """RFC 8550 4.4: what a certificate must allow to sign mail. Raises Unfit.
+
+    With ``encryption`` one will do that is for encryption alone.
+    """
     try:
         extensions = {extension.oid: extension.value for extension in certificate.extensions}
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
@@ -98,7 +101,8 @@ def check_purpose(certificate: x509.Certificate) -> None:
             "Use a certificate that was issued to an employee",
         )
     usage = extensions.get(x509.KeyUsage.oid)
-    if isinstance(usage, x509.KeyUsage) and not (usage.digital_signature or usage.content_commitment):
+    signs = not isinstance(usage, x509.KeyUsage) or usage.digital_signature or usage.content_commitment
+    if not signs and not (encryption and allows_encryption(certificate)):
         raise Unfit(
             "the certificate's key usage does not allow signatures",
             "Have it issued with digitalSignature",
@@ -109,6 +113,35 @@ def check_purpose(certificate: x509.Certificate) -> None:
             "the certificate is not for mail: its extended key usage lacks emailProtection",
             "Have it issued with emailProtection",
         )
+
+
+def allows_signatures(certificate: x509.Certificate) -> bool:
+    """Tells whether a certificate's key usage allows to sign; for one that ``check_purpose`` has passed."""
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return usage.digital_signature or usage.content_commitment
+
+
+def allows_encryption(certificate: x509.Certificate) -> bool:
+    """Tells whether others may encrypt to a certificate's key (RFC 5280 4.2.1.3, RFC 8550 4.4.2).
+
+    A key that its certificate gives to signatures alone decrypts nothing: who can have it decrypt chosen
+    texts can have it make signatures.
+    """
+    if certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS:
+        return False  # RFC 4055 1.2
+    try:
+        public = certificate.public_key()
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey)
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return False
+    if isinstance(public, rsa.RSAPublicKey):
+        return usage.key_encipherment
+    return isinstance(public, ec.EllipticCurvePublicKey) and usage.key_agreement
 
 
 def check_validity(certificate: x509.Certificate, now: datetime) -> None:

@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -84,6 +84,8 @@ class _Snapshot:
     loaded: Mapping[_Bundle, _Loaded]
     by_address: Mapping[str, tuple[SoftKey, ...]]
     by_id: Mapping[str, SoftKey]
+    decrypting: Mapping[str, tuple[SoftKey, ...]] = field(default_factory=dict)
+    """By address: the keys that others may encrypt to."""
     of_folder: tuple[FolderFinding, ...] = ()
     """What is wrong with the folder itself."""
     of_files: tuple[FolderFinding, ...] = ()
@@ -130,6 +132,10 @@ class KeyFolder:
     def find(self, address: str) -> tuple[SoftKey, ...]:
         """Gives all keys whose certificate names an address (key form), the newest certificate first."""
         return self._snapshot.by_address.get(address, ())
+
+    def decrypting(self, address: str) -> tuple[SoftKey, ...]:
+        """Gives the keys that decrypt an address's mail, the newest certificate first, also expired ones."""
+        return self._snapshot.decrypting.get(address, ())
 
     def get(self, key_id: str) -> SoftKey | None:
         """Gives the key of a name."""
@@ -283,6 +289,7 @@ def _index(loaded: Mapping[_Bundle, _Loaded]) -> _Snapshot:
     """Orders the keys for look-up; of two files with the same certificate the first one counts."""
     by_id: dict[str, SoftKey] = {}
     by_address: dict[str, list[SoftKey]] = {}
+    decrypting: dict[str, list[SoftKey]] = {}
     findings: list[FolderFinding] = []
     for result in loaded.values():
         findings.extend(result.findings)
@@ -296,12 +303,24 @@ def _index(loaded: Mapping[_Bundle, _Loaded]) -> _Snapshot:
                 )
                 continue
             for address in key.addresses:
-                by_address.setdefault(address, []).append(key)
-    newest_first = {
-        address: tuple(sorted(keys, key=lambda key: key.valid_from, reverse=True))
-        for address, keys in by_address.items()
+                if key.credential.schemes:
+                    by_address.setdefault(address, []).append(key)
+                if key.decrypts:
+                    decrypting.setdefault(address, []).append(key)
+    return _Snapshot(
+        loaded,
+        _newest_first(by_address),
+        by_id,
+        decrypting=_newest_first(decrypting),
+        of_files=tuple(findings),
+    )
+
+
+def _newest_first(keys: Mapping[str, list[SoftKey]]) -> Mapping[str, tuple[SoftKey, ...]]:
+    return {
+        address: tuple(sorted(each, key=lambda key: key.valid_from, reverse=True))
+        for address, each in keys.items()
     }
-    return _Snapshot(loaded, newest_first, by_id, of_files=tuple(findings))
 
 
 def _validity_findings(key: SoftKey, now: datetime) -> Iterable[FolderFinding]:

@@ -25,7 +25,11 @@ class FixedKeys:
 
     def find(self, address: str) -> tuple[SoftKey, ...]:
         """Gives the keys for an address (key form)."""
-        return tuple(key for key in self._keys if address in key.addresses)
+        return tuple(key for key in self._keys if key.credential.schemes and address in key.addresses)
+
+    def decrypting(self, address: str) -> tuple[SoftKey, ...]:
+        """Gives the keys to decrypt an address's mail with."""
+        return tuple(key for key in self._keys if key.decrypts and address in key.addresses)
 
     def get(self, key_id: str) -> SoftKey | None:
         """Gives the key of a name."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from mailsigil.keys.decryption import Decrypting, DecryptionKey
 from mailsigil.keys.protocol import Credential
 from mailsigil.keys.source import KeySource, SigningKey
 
@@ -62,6 +63,12 @@ class DomainRoute:
         if not self._mailbox or address == everybody or own:
             return own
         return tuple(self._routed(key) for key in self.source.find(everybody))
+
+    def decrypting(self, address: str) -> tuple[DecryptionKey, ...]:
+        """Gives the keys to decrypt an address's mail with: its own, and never its domain's."""
+        if address.rpartition("@")[2] not in self._domains or not isinstance(self.source, Decrypting):
+            return ()
+        return self.source.decrypting(address)
 
     def get(self, key_id: str) -> RoutedKey | None:
         """Gives the key of a name, when its certificate names an address of these domains."""

@@ -13,9 +13,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mailsigil.cms.algorithms import Scheme, sign_with, verify_with
+from mailsigil.cms.content import DecryptionFailed
+from mailsigil.cms.recipients import WrappedKey
+from mailsigil.keys.decryption import InMemory, unwrap_with
 from mailsigil.keys.errors import KeyFileError
 from mailsigil.keys.fitness import (
     Unfit,
+    allows_encryption,
+    allows_signatures,
     check_purpose,
     issuers_of,
     public_key_of,
@@ -33,7 +38,7 @@ _TRIAL: Final = b"mailsigil: does this key fit its certificate?"
 class SoftKey:
     """A private key held in this process. It has no way to give the key away."""
 
-    __slots__ = ("__key", "addresses", "credential", "origin", "valid_from", "valid_until")
+    __slots__ = ("__key", "addresses", "credential", "decrypts", "origin", "valid_from", "valid_until")
 
     def __init__(
         self,
@@ -43,9 +48,11 @@ class SoftKey:
         addresses: frozenset[str],
         validity: tuple[datetime, datetime],
         origin: Path,
+        decrypts: bool = False,
     ) -> None:
         self.__key = key
         self.credential = credential
+        self.decrypts = decrypts
         self.addresses = addresses
         self.valid_from, self.valid_until = validity
         self.origin = origin
@@ -55,6 +62,13 @@ class SoftKey:
         if scheme not in self.credential.schemes:
             raise ValueError("the key does not sign with this scheme")
         return sign_with(self.__key, Scheme(scheme), data)
+
+    def unwrap(self, wrapped: WrappedKey, size: int) -> bytes:
+        """Gives the key of a content (see ``decryption.py``). Raises DecryptionFailed."""
+        if not self.decrypts or isinstance(self.__key, ed25519.Ed25519PrivateKey):
+            raise DecryptionFailed
+        public = self.__key.public_key()
+        return unwrap_with(InMemory(self.__key), public, wrapped, size, self.credential.key_id)
 
     def __repr__(self) -> str:
         return f"<SoftKey {self.credential.key_id} from {self.origin}>"
@@ -66,10 +80,13 @@ class SoftKey:
 def soft_key(
     key: PrivateKey, certificate: x509.Certificate, others: Sequence[x509.Certificate], *, origin: Path
 ) -> SoftKey:
-    """Binds a key to its certificate; raises KeyFileError when the pair is not fit to sign mail."""
+    """Binds a key to its certificate; raises KeyFileError when the pair is not fit for mail.
+
+    A certificate for encryption alone gives a key without schemes: it decrypts, and signs nothing.
+    """
     try:
         addresses = signing_addresses(certificate)
-        check_purpose(certificate)
+        check_purpose(certificate, encryption=True)
         schemes = usable_schemes(certificate)
     except Unfit as unfit:
         raise KeyFileError(origin, unfit.sentence, unfit.mend) from unfit
@@ -81,11 +98,12 @@ def soft_key(
             key_id=key_id_of(der),
             certificate=der,
             intermediates=tuple(c.public_bytes(Encoding.DER) for c in issuers_of(certificate, others)),
-            schemes=tuple(scheme.value for scheme in schemes),
+            schemes=tuple(scheme.value for scheme in schemes) if allows_signatures(certificate) else (),
         ),
         addresses=addresses,
         validity=(certificate.not_valid_before_utc, certificate.not_valid_after_utc),
         origin=origin,
+        decrypts=allows_encryption(certificate),
     )
 
 
