@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "direction": {"plan"},
     "rewrite": {"message", "plan"},
     "compose": {"message", "plan"},
-    "signature": {"message", "cms", "verdict"},
+    "division": {"message"},
+    "signature": {"message", "cms", "division", "verdict"},
     "shown": {"message", "signature", "verdict"},
     "holder": {"message", "pki", "verdict"},
     "verification": {"message", "cms", "pki", "holder", "shown", "signature", "verdict"},
@@ -36,6 +37,7 @@ MAY_IMPORT = {
     "config": set(),
     "directory": {"policy", "message", "config"},
     "keys": {"cms", "pki", "process", "config"},
+    "lifecycle": {"keys", "directory", "policy", "config", "pki", "message", "cms"},
     "ca": {"keys", "pki", "config"},
     "km": {"keys", "cms", "pki", "config", "directory", "message", "outbound", "plan", "policy", "rewrite"}
     | {"service", "verdict", "verification"},

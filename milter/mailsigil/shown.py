@@ -6,7 +6,6 @@ what must hold there before a name is put on a signed message.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from mailsigil.message.address import Address
@@ -20,34 +19,10 @@ from mailsigil.verdict import Reason
 Finding = tuple[Reason, str]
 """Why a message gets no identity, and the detail for the log."""
 
-_NAME = re.compile(rb"[!-9;-~]+[ \t]*")
-_FOLD = re.compile(rb"\r\n(?=[ \t])")
-_ODD = re.compile(rb"[\r\n\0]")
-_BLANK_LINE = re.compile(rb"\r\n[ \t]*(?:\r\n|\Z)")
-
 PROTECTED = (b"from", b"reply-to", b"to", b"cc", b"subject", b"date", b"message-id")
 """Fields that a reader sees or answers to, in lower case, as far as they are protected on purpose."""
 _BY_CHANCE = (b"from", b"reply-to", b"to", b"cc", b"subject")
 """Those of a signed part that says nothing about them; servers write Date and Message-ID anew."""
-
-
-def header_fault(fields: Sequence[Field]) -> str:
-    """Tell what in a header only some readers see: another end, another line, another name; or nothing.
-
-    Takes no account of what the fields say.
-    """
-    for field in fields:
-        if not _NAME.fullmatch(field.name):
-            return "a field name with characters that it must not have"  # RFC 5322 2.2, 4.5
-        value = field.value
-        if b"\r" not in value and b"\n" not in value and b"\0" not in value:
-            continue
-        if _ODD.search(_FOLD.sub(b"", value)):
-            return f"a stray line break or NUL in {_name(field)}"
-        # RFC 5322 3.2.2: a line of white space alone ends the header for some readers.
-        if _BLANK_LINE.search(value):
-            return f"an empty line in {_name(field)}"
-    return ""
 
 
 def elsewhere(entity: Part) -> str:
@@ -133,7 +108,3 @@ def misleading(fields: Sequence[Field], author: Address) -> Finding | None:
 
 def _mailbox(field: Field) -> Author | AuthorFault:
     return parse_author((Field(b"From", field.value),))
-
-
-def _name(field: Field) -> str:
-    return field.name[:40].decode("ascii", "replace")

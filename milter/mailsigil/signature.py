@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from mailsigil.cms import oids
 from mailsigil.cms.parse import CmsLimits, CmsSyntaxError, SignedData, content_kind, parse_signed_data
+from mailsigil.division import division_fault, has_text_before
 from mailsigil.message.decoding import NOT_BASE64, decode_transfer
 from mailsigil.message.fields import Field, named
 from mailsigil.message.media_type import parse_media_type
@@ -97,7 +98,12 @@ def _clear_signature(body: Spool, root: Part, store: Spool, limits: CmsLimits) -
         raise _malformed(", ".join(signature.faults) or signature.media_type.full)
     if any(chunk.strip() for chunk in body.chunks(*root.epilogue)):
         raise ended(SmimeWord.POLICY, Status.INVALID, Reason.TRAILING)
-    _require_one_division(body, root)
+    _require_one_reading(signature)
+    if fault := division_fault(body, root):
+        raise _malformed(fault)
+    # An empty message beside text that nobody signed: whoever shows the text shows nothing else.
+    if has_text_before(body, root) and _is_blank(body, signed):
+        raise ended(SmimeWord.POLICY, Status.INVALID, Reason.PARTIAL, "the signed part is empty")
     data = _parse(body, signature, store, limits)
     if data.content is not None:
         # Two contents, one inside and one outside: no way to tell which one is meant.
@@ -105,45 +111,8 @@ def _clear_signature(body: Spool, root: Part, store: Spool, limits: CmsLimits) -
     return Signature(data, (body, signed))
 
 
-_PREAMBLE_LIMIT = 1000
-"""Octets before the first part; senders put a sentence there for readers without MIME."""
-
-
-def _require_one_division(body: Spool, root: Part) -> None:
-    """Every reader must cut the multipart at the same lines (RFC 2046 5.1.1)."""
-    signed, signature = root.children
-    delimiter = b"--" + root.boundary
-    start, end = root.preamble
-    preamble = body.read(start, min(end, start + _PREAMBLE_LIMIT))
-    if end - start > _PREAMBLE_LIMIT or b"\0" in preamble:
-        raise _malformed("too much stands before the signed part")
-    # Readers that compare only the beginning of a line, or take a bare CR for its end, would start here.
-    if delimiter in preamble:
-        raise _malformed("a second beginning before the signed part")
-    # An empty message beside text that nobody signed: whoever shows the text shows nothing else.
-    if preamble.strip() and not any(
-        chunk.strip() for chunk in body.chunks(signed.body_start, signed.body_end)
-    ):
-        raise ended(SmimeWord.POLICY, Status.INVALID, Reason.PARTIAL, "the signed part is empty")
-    # Without MIME-Version some readers show the source, with the preamble on top (RFC 2045 4).
-    if preamble.strip() and not named(root.fields, b"mime-version"):
-        raise _malformed("text before the signed part, and no MIME-Version field")
-    between = (
-        (end, signed.header_start, _OPENING),
-        (signed.body_end, signature.header_start, _OPENING),
-        (signature.body_end, root.epilogue[0], _CLOSING),
-    )
-    for start, end, rest in between:
-        # One line each: "two in a row" would be an empty part to some readers.
-        line = body.read(start, min(end, start + len(delimiter) + _PADDING)).removeprefix(b"\r\n")
-        if not line.startswith(delimiter) or not rest.fullmatch(line, len(delimiter)):
-            raise _malformed("a boundary line that not all readers see")
-
-
-# RFC 2046 5.1.1: transport may have put white space behind the boundary.
-_OPENING = re.compile(rb"[ \t]*\r\n")
-_CLOSING = re.compile(rb"--[ \t]*(?:\r\n)?")
-_PADDING = 80
+def _is_blank(body: Spool, part: Part) -> bool:
+    return not any(chunk.strip() for chunk in body.chunks(part.body_start, part.body_end))
 
 
 # --- Opaque: application/pkcs7-mime ----------------------------------------------------------------------
@@ -178,15 +147,15 @@ _OTHER_BASE = (b"content-base", b"content-location")
 _SMIME_SUFFIXES = (".p7s", ".p7m", ".p7c", ".p7z")
 
 
-def _require_one_reading(root: Part) -> None:
-    """The type of the whole must mean the same to every reader."""
-    for field in named(root.fields, b"content-type"):
+def _require_one_reading(part: Part) -> None:
+    """The type of the whole, and of the signature part, must mean the same to every reader."""
+    for field in named(part.fields, b"content-type"):
         value = field.unfolded
-        structural = _without_name(value) if root.media_type.type == "application" else value
+        structural = _without_name(value) if part.media_type.type == "application" else value
         if _TWO_WAYS.search(structural) or b"(" in _QUOTED.sub(b"", value):
             raise _malformed("a Content-Type that not all readers understand", Reason.CONTENT_TYPE)
     # RFC 2557 4: unsigned, these would send the relative links of the signed text elsewhere.
-    if any(field.key in _OTHER_BASE for field in root.fields):
+    if any(field.key in _OTHER_BASE for field in part.fields):
         raise _malformed("a Content-Base or Content-Location field that is not signed")
 
 
@@ -236,6 +205,8 @@ def _require_honest_name(part: Part) -> None:
     names = [part.media_type.params.get("name", "")]
     for field in named(part.fields, b"content-disposition"):
         disposition = parse_media_type(b"disposition/" + field.unfolded)
+        if "given twice" in disposition.fault:
+            raise _malformed("a signature with two file names")
         names += [disposition.params.get("filename", "")]
     for name in names:
         if name and not name.lower().rstrip().endswith(_SMIME_SUFFIXES):

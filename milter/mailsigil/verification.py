@@ -17,6 +17,7 @@ from mailsigil.cms.verify import SignerCheck, SignerStatus, check_signer, digest
 from mailsigil.holder import describe, identity_of, mailboxes
 from mailsigil.message.address import Address
 from mailsigil.message.author import AuthorFault, parse_author
+from mailsigil.message.field_lines import header_fault
 from mailsigil.message.fields import Field
 from mailsigil.message.mime import MimeLimitError, MimeLimits, Part, parse_mime
 from mailsigil.message.spool import Spool
@@ -25,7 +26,8 @@ from mailsigil.pki.evidence import RevocationStatus
 from mailsigil.pki.names import CertificateNames
 from mailsigil.pki.path import PathStatus, PathValidator, PathVerdict
 from mailsigil.pki.revocation import Carried, Revocation
-from mailsigil.shown import contradiction, elsewhere, header_fault, misleading
+from mailsigil.pki.standing import Standing, best_standing
+from mailsigil.shown import contradiction, elsewhere, misleading
 from mailsigil.signature import Ended, Signature, ended, find_signature
 from mailsigil.verdict import Reason, SmimeWord, Status, Verdict
 
@@ -122,8 +124,10 @@ def _steps(
         return _refused(base, word, status, reason, path.reason)
 
     # 6. Nobody on the path was revoked, as far as the anchor's entry asks (RFC 5280 6.3, RFC 6960).
-    base = _unless_revoked(base, path, path.anchor_set.revocation, data, parts, at)
-    if base.status is not Status.TRUSTED:
+    in_time.check()
+    standing = _standing(path, certificate, data, parts, at)
+    base, path = _unless_revoked(base, standing), standing.path
+    if base.status is not Status.TRUSTED or path.anchor_set is None:
         return base
 
     if not with_identity:
@@ -136,23 +140,24 @@ def _steps(
     return replace(base, identity=identity_of(certificate, path, names, author))
 
 
-def _unless_revoked(
-    base: Verdict,
-    path: PathVerdict,
-    mode: RevocationMode,
-    data: SignedData,
-    parts: VerificationParts,
-    at: datetime,
-) -> Verdict:
-    if mode is RevocationMode.OFF:
-        return base
+def _standing(
+    path: PathVerdict, certificate: bytes, data: SignedData, parts: VerificationParts, at: datetime
+) -> Standing:
+    def paths() -> Iterator[PathVerdict]:
+        yield path
+        yield from parts.validator.others(certificate, data.certificates, at=at, but=path)
+
     carried = Carried(data.crls, data.ocsp_responses)
-    found = parts.revocation.status(path.chain, carried=carried, at=at)
+    return best_standing(paths(), parts.revocation, carried=carried, at=at, clock=parts.clock)
+
+
+def _unless_revoked(base: Verdict, standing: Standing) -> Verdict:
+    found = standing.revocation
     if found.status is RevocationStatus.REVOKED:
         return _refused(base, SmimeWord.FAIL, Status.INVALID, Reason.REVOKED, found.reason)
     if found.status is RevocationStatus.GOOD:
         return base
-    if mode is RevocationMode.PREFER:
+    if standing.mode is RevocationMode.PREFER:
         return replace(base, detail=f"revocation is not known: {found.reason}")
     # RFC 8601 2.7: a later try may help where somebody was asked, and cannot where nobody publishes.
     later = found.status is RevocationStatus.UNKNOWN

@@ -10,6 +10,7 @@ import json
 import sys
 from pathlib import Path
 
+import beside
 import contents
 import genuine
 import headers
@@ -29,7 +30,7 @@ def files() -> dict[str, bytes]:
     """File name and content of everything."""
     found: dict[str, bytes] = {"anchor.pem": authority().certificate.public_bytes(Encoding.PEM)}
     lines = [HEAD]
-    for room in (genuine, structures, contents, signers, headers):
+    for room in (genuine, structures, beside, contents, signers, headers):
         for name, expected, why, raw in room.cases():
             if f"{name}.eml" in found:
                 raise ValueError(f"two mails are called {name}")

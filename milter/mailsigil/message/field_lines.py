@@ -1,0 +1,36 @@
+"""Lines of a header block that only some readers see."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from mailsigil.message.fields import Field
+
+_NAME = re.compile(rb"[!-9;-~]+[ \t]*")
+_FOLD = re.compile(rb"\r\n(?=[ \t])")
+_ODD = re.compile(rb"[\r\n\0]")
+_BLANK_LINE = re.compile(rb"\r\n[ \t]*(?:\r\n|\Z)")
+
+
+def header_fault(fields: Sequence[Field]) -> str:
+    """Tell what in a header only some readers see: another end, another line, another name; or nothing.
+
+    Takes no account of what the fields say.
+    """
+    for field in fields:
+        if not _NAME.fullmatch(field.name):
+            return "a field name with characters that it must not have"  # RFC 5322 2.2, 4.5
+        value = field.value
+        if b"\r" not in value and b"\n" not in value and b"\0" not in value:
+            continue
+        if _ODD.search(_FOLD.sub(b"", value)):
+            return f"a stray line break or NUL in {_name(field)}"
+        # RFC 5322 3.2.2: a line of white space alone ends the header for some readers.
+        if _BLANK_LINE.search(value):
+            return f"an empty line in {_name(field)}"
+    return ""
+
+
+def _name(field: Field) -> str:
+    return field.name[:40].decode("ascii", "replace")
