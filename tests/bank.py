@@ -97,7 +97,7 @@ class Keyring:
         self.fault: KeyServiceError | None = None
         self.signed: list[str] = []
 
-    def find(self, address: str) -> tuple[Credential, ...]:
+    def find(self, address: str, *, source: str = "") -> tuple[Credential, ...]:
         if self.fault is not None:
             raise self.fault
         return tuple(found for keys in self._loaded for found in keys.find(address))
@@ -244,7 +244,9 @@ def signed(
 class _NothingRevoked:
     """Revocation has tests of its own (tests/pki)."""
 
-    def status(self, chain: tuple[bytes, ...], *, carried: Carried, at: datetime) -> RevocationVerdict:
+    def status(
+        self, chain: tuple[bytes, ...], *, carried: Carried, at: datetime, waited: float = 0.0
+    ) -> RevocationVerdict:
         return RevocationVerdict(RevocationStatus.GOOD)
 
 

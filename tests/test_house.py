@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "shown": {"message", "signature", "verdict"},
     "holder": {"message", "pki", "verdict"},
     "verification": {"message", "cms", "pki", "holder", "shown", "signature", "verdict"},
-    "signing": {"message", "cms", "pki", "keys"},
+    "signing": {"message", "cms", "pki", "policy", "keys"},
     "outbound": {"message", "policy", "dkim", "headers", "compose", "plan", "signing", "directory", "keys"},
     "inbound": {"message", "dkim", "headers", "plan", "verdict", "verification"},
     "config": set(),

@@ -23,7 +23,8 @@ from mailsigil.message.seven_bit import Unsignable, to_seven_bit
 from mailsigil.message.spool import Spool
 from mailsigil.plan import DeleteField, Edit, Envelope, Event, Outcome, Plan
 from mailsigil.policy.authorise import Authorisation, authorise
-from mailsigil.policy.entitlement import Entitlement, entitlement
+from mailsigil.policy.certificates import first_rule
+from mailsigil.policy.entitlement import IdentityFacts, domain_entitlement, entitlement
 from mailsigil.policy.model import (
     EffectivePolicy,
     Form,
@@ -34,7 +35,7 @@ from mailsigil.policy.model import (
 )
 from mailsigil.policy.patterns import matches_any
 from mailsigil.policy.resolve import resolve
-from mailsigil.signing import Keys, LevelOf, NoCredential, certified_levels, sign, signing_time
+from mailsigil.signing import Keys, LevelOf, NoCredential, Wanted, certified_levels, sign, signing_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +86,8 @@ def outbound(envelope: Envelope, fields: Sequence[Field], body: Spool, parts: Ou
         if not authorisation.granted:
             return _unauthorised(authorisation.reason, policy, forged)
         facts = parts.directory.identity(author.address.key)
-        entitled = entitlement(facts, at=now)
         if not facts.active:
-            return _unauthorised(entitled.reason, policy, forged)
+            return _unauthorised(entitlement(facts, at=now).reason, policy, forged)
     except DirectoryUnavailable as error:
         # The policy is not known, so the message might be one that must be signed.
         return _deferred(f"directory unavailable: {error}")
@@ -102,9 +102,36 @@ def outbound(envelope: Envelope, fields: Sequence[Field], body: Spool, parts: Ou
         # No timestamp authority can be configured yet, and required means fail closed.
         return _cannot_sign(f"no timestamp authority ({policy.timestamp.source})", policy, forged)
     try:
-        return _signed(fields, body, author, policy, entitled, parts, edits=(*forged, *misordered))
+        allowed = wanted(policy, facts, recipients=envelope.recipients, at=now, levels_of=parts.levels_of)
+        return _signed(fields, body, author, policy, allowed, parts, edits=(*forged, *misordered))
     except (KeyServiceError, Unsignable, MimeLimitError, NoCredential) as error:
         return _cannot_sign(f"{type(error).__name__}: {error}", policy, forged)
+
+
+def wanted(
+    policy: EffectivePolicy,
+    facts: IdentityFacts,
+    *,
+    recipients: Sequence[str],
+    at: datetime,
+    levels_of: LevelOf = certified_levels,
+) -> Wanted:
+    """Gives what policy and directory let sign a mail to these recipients.
+
+    Raises NoCredential where that is nothing at all, whatever certificates there are.
+    """
+    entitled, most = entitlement(facts, at=at), policy.level.value
+    levels = entitled.capped(most)
+    if not levels:
+        raise NoCredential(entitled.reason)
+    domain = domain_entitlement(facts, at=at).capped(most) if policy.domain_signature.value else frozenset()
+    return Wanted(
+        levels=levels,
+        domain_levels=domain,
+        rule=first_rule(policy.certificates.value, [_key_of(each) for each in recipients]),
+        levels_of=levels_of,
+        hint=f"{entitled.reason}; policy wants {most.value}",
+    )
 
 
 def _signed(
@@ -112,20 +139,14 @@ def _signed(
     body: Spool,
     author: Author,
     policy: EffectivePolicy,
-    entitled: Entitlement,
+    allowed: Wanted,
     parts: OutboundParts,
     *,
     edits: tuple[Edit, ...],
 ) -> Plan:
-    levels = entitled.capped(policy.level.value)
-    if not levels:
-        raise NoCredential(entitled.reason)
     entity = to_seven_bit(fields, body, limits=parts.mime_limits, new_spool=parts.new_spool)
     when = signing_time(fields, parts.now())
-    try:
-        made = sign(entity, author.address.key, when, parts.keys, levels=levels, levels_of=parts.levels_of)
-    except NoCredential as error:
-        raise NoCredential(f"{error}: {entitled.reason}; policy wants {policy.level.value}") from error
+    made = sign(entity, author.address.key, when, parts.keys, wanted=allowed)
     if policy.form.value is Form.OPAQUE:
         head, tail = made.builder.opaque(made.attributes, made.signature, entity.size)
         signed = opaque_signed(fields, entity, head=head, tail=tail)
@@ -144,7 +165,9 @@ def _signed(
         warnings=_misorder_warnings(edits),
         details=(
             ("author", author.address.key),
-            ("key", made.key_id),
+            ("key", made.credential.key_id),
+            *((("source", made.credential.source),) if made.credential.source else ()),
+            *((("domain", made.credential.domain),) if made.whole_domain else ()),
             ("scheme", made.scheme.value),
             ("form", policy.form.value.value),
         ),

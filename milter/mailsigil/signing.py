@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -17,12 +18,15 @@ from cryptography import x509
 
 from mailsigil.cms.algorithms import Scheme
 from mailsigil.cms.build import SignatureBuilder
-from mailsigil.keys.errors import KeyAgentRefused
+from mailsigil.keys.errors import KeyAgentRefused, Refusal
 from mailsigil.keys.protocol import Credential
+from mailsigil.message.address import Address, AddressError
 from mailsigil.message.fields import Field, named
 from mailsigil.message.seven_bit import Entity
 from mailsigil.pki.anchors import TrustStore
 from mailsigil.pki.level import Level, asserted_levels
+from mailsigil.pki.names import CertificateNames
+from mailsigil.policy.certificates import OWN_FOLDER, CertificateRule, Otherwise
 
 TIME_TOLERANCE = timedelta(minutes=55)
 """Thunderbird calls a signature invalid when Date and signingTime are over an hour apart."""
@@ -31,8 +35,11 @@ TIME_TOLERANCE = timedelta(minutes=55)
 class Keys(Protocol):
     """Signing with keys that this process never sees."""
 
-    def find(self, address: str) -> tuple[Credential, ...]:
-        """Gives what can sign for an address (key form), best first; raises KeyAgentUnavailable."""
+    def find(self, address: str, *, source: str = "") -> tuple[Credential, ...]:
+        """Gives what can sign for an address (key form), best first; of one source, where it is named.
+
+        Raises KeyAgentUnavailable, and KeyAgentRefused.
+        """
         ...
 
     def sign(self, *, key_id: str, address: str, scheme: str, data: bytes) -> bytes:
@@ -45,9 +52,27 @@ LevelOf = Callable[[Credential], frozenset[Level]]
 
 EVERY_LEVEL = frozenset(Level)
 
+_REPLACED = frozenset({Refusal.UNKNOWN_KEY, Refusal.ADDRESS, Refusal.NOT_VALID, Refusal.SCHEME})
+"""What the agent says of a key that was replaced since it was found."""
+
 
 class NoCredential(Exception):
     """Nothing can sign for the author, or nothing that says no more than is true today."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which credentials may sign."""
+
+    levels: Collection[str] = EVERY_LEVEL
+    """What a certificate of the sender may say."""
+    domain_levels: Collection[str] = frozenset()
+    """What a certificate of the sender's whole domain may say; empty: none of these signs."""
+    rule: CertificateRule | None = None
+    """The rule that the recipients fit."""
+    hint: str = ""
+    """Why no other level may be, for the log."""
+    levels_of: LevelOf = field(default=lambda credential: certified_levels(credential))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +83,9 @@ class Made:
     attributes: bytes
     signature: bytes
     scheme: Scheme
-    key_id: str
+    credential: Credential
+    whole_domain: bool
+    """The domain signed, and not its sender."""
 
 
 def certified_levels(credential: Credential) -> frozenset[Level]:
@@ -67,52 +94,82 @@ def certified_levels(credential: Credential) -> frozenset[Level]:
 
 
 def sign(
-    entity: Entity,
-    address: str,
-    when: datetime | None,
-    keys: Keys,
-    *,
-    levels: Collection[str] = EVERY_LEVEL,
-    levels_of: LevelOf = certified_levels,
+    entity: Entity, address: str, when: datetime | None, keys: Keys, *, wanted: Wanted = Wanted()
 ) -> Made:
-    """Signs an entity in the name of an address (key form), with the highest of these levels it has.
+    """Signs an entity in the name of an address (key form), with the best credential that may.
 
-    Raises NoCredential where nothing of these levels can sign for the address, and KeyServiceError.
+    Raises NoCredential where nothing can sign for the address, and KeyServiceError.
     """
 
-    def attempt() -> Made:
-        credential = _choose(keys.find(address), address, levels, levels_of)
-        return _make(credential, entity, address, when, keys)
+    def attempt(wanted: Wanted) -> Made:
+        return _make(choose(keys, address, wanted), entity, address, when, keys)
 
     try:
-        return attempt()
-    except KeyAgentRefused:
-        # The key was replaced since it was found; the client has forgotten it, and finds the new one.
-        return attempt()
+        return attempt(wanted)
+    except KeyAgentRefused as refused:
+        if refused.reason in _REPLACED:
+            # The client has forgotten the key, and finds the new one.
+            return attempt(wanted)
+        if wanted.rule is None or wanted.rule.otherwise is Otherwise.FAIL:
+            raise
+        # The source told of the key before, and does not sign with it now.
+        others = _of_others(keys, address, wanted.rule)
+        return _make(_best(others, address, wanted), entity, address, when, keys)
 
 
-def _choose(
-    credentials: Sequence[Credential], address: str, levels: Collection[str], levels_of: LevelOf
-) -> Credential:
+def choose(keys: Keys, address: str, wanted: Wanted) -> Credential:
+    """Gives the credential that signs for an address; raises like :func:`sign`."""
+    rule = wanted.rule
+    if rule is None:
+        return _best(keys.find(address), address, wanted)
+    try:
+        return _best(keys.find(address, source=rule.source), address, wanted)
+    except (NoCredential, KeyAgentRefused) as error:
+        if rule.otherwise is Otherwise.FAIL:
+            raise NoCredential(f'the certificate of "{rule.source}" is to sign: {error}') from error
+        return _best(_of_others(keys, address, rule), address, wanted)
+
+
+def whole_domain(credential: Credential, address: str) -> bool:
+    """Tells whether a certificate signs for an address only because it stands for the whole domain."""
+    return bool(credential.domain) and address not in _addresses(credential.certificate)
+
+
+def _of_others(keys: Keys, address: str, rule: CertificateRule) -> tuple[Credential, ...]:
+    left_out = "" if rule.source.lower() == OWN_FOLDER else rule.source.lower()
+    return tuple(each for each in keys.find(address) if each.source.lower() != left_out)
+
+
+def _best(credentials: Sequence[Credential], address: str, wanted: Wanted) -> Credential:
     if not credentials:
         raise NoCredential(f"no certificate for {address}")
-    # A certificate that claims several levels must be entitled to each: readers may pick any of them.
-    fitting = [each for each in credentials if all(level in levels for level in levels_of(each))]
-    if not fitting:
-        claimed = sorted({level.value for each in credentials for level in levels_of(each)})
+    own = [each for each in credentials if not whole_domain(each, address)]
+    if not own and not wanted.domain_levels:
         raise NoCredential(
-            f"the certificates for {address} say {', '.join(claimed)}, and {', '.join(sorted(levels))} may be"
+            f"no certificate for {address}; one of the domain is there, and policy does not let it sign"
+            " (domain_signature)"
+        )
+    # Who has an own certificate is not spoken for by the domain.
+    candidates, levels = (own, wanted.levels) if own else (credentials, wanted.domain_levels)
+    # A certificate that claims several levels must be entitled to each: readers may pick any of them.
+    fitting = [each for each in candidates if all(level in levels for level in wanted.levels_of(each))]
+    if not fitting:
+        claimed = sorted({level.value for each in candidates for level in wanted.levels_of(each)})
+        may = ", ".join(sorted(levels))
+        raise NoCredential(
+            f"the certificates for {address} say {', '.join(claimed)}, and {may} may be: {wanted.hint}"
         )
     # The highest level speaks for the sender; among equals the newest, which comes first.
-    return max(fitting, key=lambda each: max(levels_of(each)))
+    return max(fitting, key=lambda each: max(wanted.levels_of(each)))
 
 
 def _make(credential: Credential, entity: Entity, address: str, when: datetime | None, keys: Keys) -> Made:
     scheme = Scheme(credential.schemes[0])
-    builder = _builder(credential.certificate, credential.intermediates, scheme)
+    domain = whole_domain(credential, address)
+    builder = _builder(credential.certificate, credential.intermediates, scheme, domain)
     attributes = builder.attributes(_digest(entity, scheme), when)
     signature = keys.sign(key_id=credential.key_id, address=address, scheme=scheme.value, data=attributes)
-    return Made(builder, attributes, signature, scheme, credential.key_id)
+    return Made(builder, attributes, signature, scheme, credential, domain)
 
 
 @lru_cache(maxsize=4096)
@@ -148,8 +205,20 @@ def levels_under(trust: TrustStore) -> LevelOf:
 
 
 @lru_cache(maxsize=1024)
-def _builder(certificate: bytes, intermediates: tuple[bytes, ...], scheme: Scheme) -> SignatureBuilder:
-    return SignatureBuilder(certificate, intermediates, scheme)
+def _builder(
+    certificate: bytes, intermediates: tuple[bytes, ...], scheme: Scheme, domain: bool
+) -> SignatureBuilder:
+    return SignatureBuilder(certificate, intermediates, scheme, whole_domain=domain)
+
+
+@lru_cache(maxsize=1024)
+def _addresses(certificate: bytes) -> frozenset[str]:
+    """The addresses that a certificate (DER) names, in key form."""
+    found = set()
+    for text in CertificateNames.from_certificate(x509.load_der_x509_certificate(certificate)).addresses:
+        with suppress(AddressError):
+            found.add(Address.parse(text).key)
+    return frozenset(found)
 
 
 def _digest(entity: Entity, scheme: Scheme) -> bytes:

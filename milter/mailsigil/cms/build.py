@@ -43,7 +43,15 @@ class SignatureBuilder:
         "scheme",
     )
 
-    def __init__(self, certificate: bytes, intermediates: Sequence[bytes], scheme: Scheme) -> None:
+    def __init__(
+        self,
+        certificate: bytes,
+        intermediates: Sequence[bytes],
+        scheme: Scheme,
+        *,
+        whole_domain: bool = False,
+    ) -> None:
+        """With ``whole_domain`` the signatures say that a domain signs, and not its sender (RFC 3183 2)."""
         require_certificate_fit(x509.load_der_x509_certificate(certificate), scheme)
         self.certificate = certificate
         self.scheme = scheme
@@ -54,7 +62,8 @@ class SignatureBuilder:
         self._signature_algorithm = signature
         self._digest_size = DIGEST_SIZES[scheme.digest]
         self._digest_head = der.oid(oids.MESSAGE_DIGEST)
-        self._constant_attributes = _constant_attributes(certificate, issuer, serial, digest, signature)
+        constant = _constant_attributes(certificate, issuer, serial, digest, signature)
+        self._constant_attributes = (*constant, _DOMAIN_SIGNATURE) if whole_domain else constant
         # RFC 5652 5.3: version 1 goes with issuerAndSerialNumber
         self._signer_head = _VERSION_1 + der.sequence(issuer, der.integer(serial)) + digest
         # RFC 5652 5.1: version 1, as the content is id-data and nothing newer is inside
@@ -125,6 +134,9 @@ def _content_head(size: int | None) -> tuple[bytes, int]:
 
 def _attribute(oid: str, value: bytes) -> bytes:
     return der.sequence(der.oid(oid), der.tlv(der.SET, value))
+
+
+_DOMAIN_SIGNATURE: Final = _attribute(oids.SIGNATURE_TYPE, der.sequence(der.oid(oids.DOMAIN_SIGNATURE)))
 
 
 def _constant_attributes(
