@@ -59,6 +59,8 @@ class Question:
     """The public key, DER, where it is known before the answer."""
     also: frozenset[str] = frozenset()
     """Further addresses that will do: the domain's, where its certificate signs for everybody."""
+    encryption: bool = False
+    """A certificate for encryption alone will do, too."""
 
     def wrong(self, sentence: str, mend: str = _ASK_ADMIN) -> SourceAnswer:
         """Makes the error for an answer to this question."""
@@ -111,7 +113,7 @@ def checked_chain(question: Question, certificates: Sequence[x509.Certificate]) 
         usable_schemes(own)
         # 3. It is for mail.
         _require_mail_purpose(question, own)
-        check_purpose(own)
+        check_purpose(own, encryption=question.encryption)
         # 4. It is valid now.
         check_validity(own, question.now)
     except Unfit as unfit:

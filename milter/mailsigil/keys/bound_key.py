@@ -9,8 +9,16 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from mailsigil.cms.algorithms import Scheme, verify_with
+from mailsigil.cms.content import DecryptionFailed
+from mailsigil.cms.recipients import WrappedKey
 from mailsigil.keys.answers import Question, checked_chain
-from mailsigil.keys.fitness import signing_addresses, usable_schemes
+from mailsigil.keys.decryption import PrivateOperation, unwrap_with
+from mailsigil.keys.fitness import (
+    allows_encryption,
+    allows_signatures,
+    signing_addresses,
+    usable_schemes,
+)
 from mailsigil.keys.protocol import Credential
 from mailsigil.keys.source import key_id_of
 
@@ -23,10 +31,28 @@ Signer = Callable[[Scheme, bytes], bytes]
 class BoundKey:
     """A SigningKey whose private half is out of reach; made by :func:`bind`."""
 
-    __slots__ = ("_signer", "addresses", "credential", "valid_from", "valid_until")
+    __slots__ = (
+        "_operation",
+        "_public",
+        "_signer",
+        "addresses",
+        "credential",
+        "decrypts",
+        "valid_from",
+        "valid_until",
+    )
 
-    def __init__(self, signer: Signer, certificate: x509.Certificate, credential: Credential) -> None:
+    def __init__(
+        self,
+        signer: Signer,
+        certificate: x509.Certificate,
+        credential: Credential,
+        operation: PrivateOperation | None,
+    ) -> None:
         self._signer = signer
+        self._operation = operation
+        self._public = certificate.public_key()
+        self.decrypts = operation is not None and allows_encryption(certificate)
         self.credential = credential
         self.addresses = signing_addresses(certificate)
         self.valid_from: datetime = certificate.not_valid_before_utc
@@ -38,17 +64,32 @@ class BoundKey:
             raise ValueError("the key does not sign with this scheme")
         return self._signer(Scheme(scheme), data)
 
+    def unwrap(self, wrapped: WrappedKey, size: int) -> bytes:
+        """Gives the key of a content (see ``decryption.py``). Raises DecryptionFailed and SourceError."""
+        if self._operation is None or not self.decrypts:
+            raise DecryptionFailed
+        return unwrap_with(self._operation, self._public, wrapped, size, self.credential.key_id)
+
 
 def bind(
-    question: Question, certificates: tuple[x509.Certificate, ...], signer: Signer, *, only: frozenset[Scheme]
+    question: Question,
+    certificates: tuple[x509.Certificate, ...],
+    signer: Signer,
+    *,
+    only: frozenset[Scheme],
+    decryption: PrivateOperation | None = None,
 ) -> BoundKey:
     """Checks the certificates against the question, and the key against them by one signature.
 
-    ``only`` are the schemes that the place of the key can do. Raises SourceError.
+    ``only`` are the schemes that the place of the key can do. With ``decryption`` the key decrypts, too,
+    where its certificate allows that; one for encryption alone is not tried out, for it may not sign.
+    Raises SourceError.
     """
     chain = checked_chain(question, certificates)
     certificate = x509.load_der_x509_certificate(chain[0])
     schemes = tuple(scheme for scheme in usable_schemes(certificate) if scheme in only)
+    if not allows_signatures(certificate):
+        return BoundKey(signer, certificate, _credential(chain, ()), decryption)
     if not schemes:
         raise question.wrong("this kind of key signs no mail there", "Use RSA, P-256 or P-384")
     try:
@@ -58,13 +99,13 @@ def bind(
             "the private key does not make signatures that the certificate verifies",
             "See that key and certificate that were issued together lie together",
         ) from error
-    return BoundKey(
-        signer,
-        certificate,
-        Credential(
-            key_id=key_id_of(chain[0]),
-            certificate=chain[0],
-            intermediates=chain[1:],
-            schemes=tuple(scheme.value for scheme in schemes),
-        ),
+    return BoundKey(signer, certificate, _credential(chain, schemes), decryption)
+
+
+def _credential(chain: tuple[bytes, ...], schemes: tuple[Scheme, ...]) -> Credential:
+    return Credential(
+        key_id=key_id_of(chain[0]),
+        certificate=chain[0],
+        intermediates=chain[1:],
+        schemes=tuple(scheme.value for scheme in schemes),
     )

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from mailsigil.keys.decryption import DecryptionKey
 from mailsigil.keys.errors import Pending, SourceAnswer, SourceError, SourceRefused
 from mailsigil.keys.guard import Guard
 from mailsigil.keys.keyring import Enrolled, Keyring, SoftKeyring, StateFolder
@@ -90,6 +91,11 @@ class EnrolledKeys:
         self._refuse_too_early(address)
         self._guard.call(lambda: self._remembering(address, self._enrol))
         return self._valid(address)
+
+    def decrypting(self, address: str) -> tuple[DecryptionKey, ...]:
+        """Gives the keys to decrypt an address's mail with; nothing is enrolled for it."""
+        held = self._keyring.find(address)
+        return tuple(key for key in held if isinstance(key, DecryptionKey) and key.decrypts)
 
     def get(self, key_id: str) -> SigningKey | None:
         """Gives the key of a name."""

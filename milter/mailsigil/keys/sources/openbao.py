@@ -145,7 +145,8 @@ class BaoStore:
         key, certificates = self._parts(fields, passphrase)
         new = NewKey(SubjectRequest(address=address), key)
         chain = checked_chain(
-            Question(source=source, address=address, now=self._now(), spki=new.spki), certificates
+            Question(source=source, address=address, now=self._now(), spki=new.spki, encryption=True),
+            certificates,
         )
         loaded = [x509.load_der_x509_certificate(der) for der in chain]
         try:
