@@ -27,6 +27,7 @@ def impossible(settings: Settings) -> Iterator[Mistake]:
     yield from _trust_files(settings)
     yield from _directories(settings)
     yield from _sources(settings)
+    yield from _lifecycle(settings)
     yield from _storage(settings)
 
 
@@ -185,3 +186,27 @@ def _storage(settings: Settings) -> Iterator[Mistake]:
                     f'"{domain}" belongs to [[storage]] "{owners[domain]}" already; each domain has one',
                 )
             owners.setdefault(domain, storage.name)
+
+
+def _lifecycle(settings: Settings) -> Iterator[Mistake]:
+    lifecycle = settings.lifecycle
+    if not lifecycle.enabled:
+        return
+    if not any(source.issues for source in settings.source):
+        yield (
+            ("lifecycle", "enabled"),
+            "certificates come from a [[source]] that certifies keys, and there is none; add one of kind"
+            ' "est", "cmp", "embedded" or "openbao"',
+        )
+    if lifecycle.provision_seconds >= settings.keyd.timeout:
+        yield (
+            ("lifecycle", "provision_seconds"),
+            f'"provision_seconds" must be less than "timeout" in [keyd], which is {settings.keyd.timeout:g};'
+            " else the milter has gone before the certificate is there",
+        )
+    if lifecycle.share_keys_with and not lifecycle.database.startswith("postgresql"):
+        yield (
+            ("lifecycle", "share_keys_with"),
+            "a database of SQLite is on one machine, so there is nobody to share keys with; name a database"
+            " of PostgreSQL",
+        )

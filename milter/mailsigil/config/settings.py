@@ -27,6 +27,7 @@ from mailsigil.config.fields import (
     TrustDomain,
     UserName,
 )
+from mailsigil.config.lifecycle import LifecycleSettings
 from mailsigil.config.section import Section
 from mailsigil.config.sockets import SocketAddress, parse_socket
 from mailsigil.config.sources import SourceSettings
@@ -181,6 +182,12 @@ class TrustSettings(Section):
         description="Mail domains that these authorities may vouch for; empty for all."
         ' "*.bank.example" means the domains below it.',
     )
+    domain_signatures: bool = Field(
+        default=False,
+        description="true: a certificate for domain-signing-authority@DOMAIN (RFC 3183) speaks for everybody"
+        " of that domain, as its organisation (V3) and never as a person. The authorities must give such a"
+        " certificate to nobody but the domain's owner.",
+    )
     revocation: Literal["off", "prefer", "require"] = Field(
         default="prefer",
         description='Whether a certificate was revoked: "require" shows no identity until that is known,'
@@ -317,6 +324,7 @@ class Settings(Section):
     source: List[SourceSettings] = ()
     dovecot: DovecotSettings = DovecotSettings()
     storage: List[StorageSettings] = ()
+    lifecycle: LifecycleSettings = LifecycleSettings()
     trust: List[TrustSettings] = ()
     revocation: RevocationSettings = RevocationSettings()
     dkim: DkimSettings = DkimSettings()

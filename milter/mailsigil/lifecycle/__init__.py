@@ -1,0 +1,1 @@
+"""A certificate for everybody in the directory: what should be, what is, and the way between them."""
