@@ -24,7 +24,9 @@ class Says:
         self.status_ = status
         self.asked: list[tuple[bytes, ...]] = []
 
-    def status(self, chain: tuple[bytes, ...], *, carried: Carried, at: datetime) -> RevocationVerdict:
+    def status(
+        self, chain: tuple[bytes, ...], *, carried: Carried, at: datetime, waited: float = 0.0
+    ) -> RevocationVerdict:
         self.asked.append(chain)
         return RevocationVerdict(self.status_, "because" if self.status_ is not GOOD else "")
 

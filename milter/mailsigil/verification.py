@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from mailsigil.cms.parse import CmsLimitError, CmsLimits, SignedData
 from mailsigil.cms.verify import SignerCheck, SignerStatus, check_signer, digests_needed
-from mailsigil.holder import describe, identity_of, mailboxes
+from mailsigil.holder import describe, identity_of, mailboxes, organisation_alone, signs_for_domain
 from mailsigil.message.address import Address
 from mailsigil.message.author import AuthorFault, parse_author
 from mailsigil.message.field_lines import header_fault
@@ -136,8 +136,15 @@ def _steps(
     author = _author(fields, entity, names, path.anchor_set)
     if isinstance(author, _Doubt):
         return _refused(base, SmimeWord.POLICY, author.status, author.reason, author.detail)
-    # 10. Level and names, as far as the anchor may assert them.
-    return replace(base, identity=identity_of(certificate, path, names, author))
+    # 10. Level and names, as far as the anchor may assert them; a domain's are those of its organisation.
+    identity = identity_of(certificate, path, names, author.mailbox)
+    if not author.whole_domain:
+        return replace(base, identity=identity)
+    organisation = organisation_alone(identity)
+    if organisation is None:
+        detail = f"{author.mailbox} is certified as {identity.level.value}, which is no organisation"
+        return _refused(base, SmimeWord.POLICY, Status.MISMATCH, Reason.ADDRESS, detail)
+    return replace(base, identity=organisation)
 
 
 def _standing(
@@ -174,16 +181,29 @@ class _Doubt:
     status: Status = Status.MISMATCH
 
 
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """Whose certificate it is that speaks for the author."""
+
+    mailbox: Address
+    whole_domain: bool = False
+
+
 def _author(
     fields: Sequence[Field], entity: Part, names: CertificateNames, anchor_set: AnchorSet
-) -> Address | _Doubt:
+) -> _Holder | _Doubt:
     # 7. One author, shown as who he is (RFC 5322 3.6.2).
     author = parse_author(fields)
     if isinstance(author, AuthorFault):
         return _Doubt(_AUTHOR_REASONS[author])
-    # 8. The author's address is one of the certificate's (RFC 8550 3), within the anchor's domains.
+    # 8. The author's address is one of the certificate's (RFC 8550 3), within the anchor's domains; or the
+    # certificate is that of the author's domain, where the anchor's entry lets it be (RFC 3183 3.1).
+    holder = _Holder(author.address)
     if not any(mailbox.same_mailbox(author.address) for mailbox in mailboxes(names.addresses)):
-        return _Doubt(Reason.ADDRESS, f"author {author.address}")
+        domain = signs_for_domain(author.address, names) if anchor_set.domain_signatures else None
+        if domain is None:
+            return _Doubt(Reason.ADDRESS, f"author {author.address}")
+        holder = _Holder(domain, whole_domain=True)
     if not domains_allow(anchor_set, str(author.address)):
         return _Doubt(Reason.DOMAIN, anchor_set.name, Status.UNTRUSTED)
     # 9. No field that a reader sees contradicts the signed ones or the author (RFC 8551 3.1, RFC 9788).
@@ -191,7 +211,7 @@ def _author(
         return _Doubt(Reason.HEADER_MISMATCH, key)
     if finding := misleading(fields, author.address):
         return _Doubt(*finding)
-    return author.address
+    return holder
 
 
 class _Deadline:

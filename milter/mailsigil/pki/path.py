@@ -24,6 +24,8 @@ from mailsigil.pki.parsed import Parsed, UnreadableCertificate, parse_certificat
 from mailsigil.pki.purpose import authority_misuse, leaf_misuse
 
 MAX_INTERMEDIATES: Final = 30
+MAX_OTHERS: Final = 3
+"""Further paths of one certificate that are given where something is known against the first."""
 _PARSED_KEPT: Final = 256
 _NEGATIVE_KEPT: Final = timedelta(minutes=10)
 
@@ -110,6 +112,31 @@ class PathValidator:
             while len(self._verdicts) > self._cache_size:
                 self._verdicts.popitem(last=False)
             return found.verdict
+
+    def others(
+        self, leaf: bytes, intermediates: Sequence[bytes], *, at: datetime, but: PathVerdict
+    ) -> tuple[PathVerdict, ...]:
+        """Give further trusted paths of a certificate that :meth:`validate` trusts, at most ``MAX_OTHERS``.
+
+        They are searched each time: who asks has found something against the first one, ``but``.
+        """
+        at = at.replace(microsecond=0)
+        found: list[PathVerdict] = []
+        with self._lock:
+            try:
+                for chain in candidate_chains(
+                    parse_certificate(leaf), self._pool(intermediates), self._index
+                ):
+                    if (chain.leaf.der, *(one.der for one in chain.authorities)) == but.chain:
+                        continue
+                    verdict = _judge(chain, at)
+                    if verdict.status is PathStatus.TRUSTED:
+                        found.append(verdict)
+                    if len(found) == MAX_OTHERS:
+                        break
+            except (ChainLimit, UnreadableCertificate):
+                pass  # what was found until then holds all the same
+        return tuple(found)
 
     def _evaluate(self, leaf_der: bytes, intermediates: Sequence[bytes], at: datetime) -> _Cached:
         # 1. There is somebody to trust, and the input is within bounds.

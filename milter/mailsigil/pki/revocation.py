@@ -54,12 +54,16 @@ class RevocationVerdict:
     status: RevocationStatus
     reason: str = ""
     """Which certificate and why; empty when all are good."""
+    certificate: bytes = b""
+    """The same certificate in DER."""
 
 
 class Revocation(Protocol):
     """Tells about the certificates of a validated path, DER from the leaf to the anchor."""
 
-    def status(self, chain: Path, *, carried: Carried, at: datetime) -> RevocationVerdict: ...
+    def status(
+        self, chain: Path, *, carried: Carried, at: datetime, waited: float = 0.0
+    ) -> RevocationVerdict: ...
 
 
 class RevocationChecker:
@@ -87,10 +91,13 @@ class RevocationChecker:
         self._links: dict[Path, tuple[Link, ...]] = {}
         self._lock = threading.Lock()
 
-    def status(self, chain: Path, *, carried: Carried = NOTHING, at: datetime) -> RevocationVerdict:
+    def status(
+        self, chain: Path, *, carried: Carried = NOTHING, at: datetime, waited: float = 0.0
+    ) -> RevocationVerdict:
         """Tell whether a path's certificates were good at a time (aware).
 
-        Raises ``UnreadableCertificate`` for a chain that was not validated before.
+        ``waited`` is how many seconds the message has waited for other paths already; they count. Raises
+        ``UnreadableCertificate`` for a chain that was not validated before.
         """
         if not carried:
             good = self._good.get(chain)
@@ -108,7 +115,7 @@ class RevocationChecker:
             missing += [responder for finding in findings for responder in finding.responders]
             missing = [link for link in missing if lookup.sources(link)]
             if missing:
-                lookup.find(missing, patience=self._patience)
+                lookup.find(missing, patience=max(self._patience - waited, 0.0))
         # 3. What a sender chose to send along although there is newer, if that could not be had.
         findings = [
             finding if finding.settled else self._at_hand(link, carried, at, desperate=True)
@@ -233,7 +240,7 @@ def _worst(findings: list[_Finding]) -> RevocationVerdict:
     for status in _ORDER:
         for finding in findings:
             if finding.status is status:
-                return RevocationVerdict(status, finding.reason)
+                return RevocationVerdict(status, finding.reason, finding.link.certificate.der)
     return _GOOD
 
 
