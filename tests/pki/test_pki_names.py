@@ -106,3 +106,38 @@ def test_addresses(alternative: SAN, addresses: tuple[str, ...]) -> None:
 
 def test_issuer_is_the_common_name() -> None:
     assert CertificateNames.from_certificate(leaf(ROOT).certificate).issuer == "Root"
+
+
+def names_of(**subject: str) -> CertificateNames:
+    return CertificateNames.from_certificate(leaf(ROOT, subject=name(**subject)).certificate)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "V4 Alice Example, Example Bank, Identity Validated and Trusted",
+        "Alice Example, Identity Validated",
+        "Alice, IDENTITY  VALIDATED",
+        "Alice, Identity-Validated-and-Trusted",
+        "Alice, Ｉｄｅｎｔｉｔｙ Validated",
+        "Identity Not Verified: Alice",
+        "Email Validated",
+    ],
+)
+def test_a_name_that_talks_like_our_own_text_is_none(text: str) -> None:
+    names = names_of(cn=text, o=f"{text} ", title=text)
+    assert (names.full_name, names.organisation, names.title) == ("", "", "")
+
+
+def test_two_names_that_talk_so_together_are_none() -> None:
+    assert names_of(gn="Identity", sn="Validated").full_name == ""
+
+
+@pytest.mark.parametrize("text", ["V4 Alice Example", "v.4 Alice", "(V3) Alice", "Ｖ４ Alice"])
+def test_a_person_whose_name_begins_with_a_level_has_none(text: str) -> None:
+    assert names_of(cn=text).full_name == ""
+
+
+@pytest.mark.parametrize("text", ["Vera Validated", "V4u Vier", "V. Four", "Identity & Trust Ltd", "Víctor"])
+def test_other_names_stay(text: str) -> None:
+    assert names_of(cn=text).full_name == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Final
@@ -61,6 +62,18 @@ def clean_name(text: str, *, limit: int = NAME_LIMIT) -> str:
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1].rstrip() + "…"
 
 
+def talks_like_us(name: str) -> bool:
+    """Tell whether a name holds the words with which a reader is told of identities.
+
+    Behind such a name the line would promise more than its level does, or the line of another person.
+    """
+    letters = (letter for letter in unicodedata.normalize("NFKC", name).casefold() if letter.isalpha())
+    return _OUR_WORDS.search("".join(letters)) is not None
+
+
+_OUR_WORDS: Final = re.compile("identity(?:not)?(?:validated|verified)|validatedandtrusted|emailvalidated")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateNames:
     """Who a certificate speaks of. Texts are clean; an absent one is empty."""
@@ -102,9 +115,10 @@ class _Attributes:
             self._name = x509.Name([])
 
     def first(self, oid: x509.ObjectIdentifier) -> str:
-        """Give the first value of a kind, clean."""
+        """Give the first value of a kind, clean; nothing where it talks like our own text."""
         values = self.all(oid)
-        return clean_name(values[0]) if values else ""
+        name = clean_name(values[0]) if values else ""
+        return "" if talks_like_us(name) else name
 
     def all(self, oid: x509.ObjectIdentifier) -> list[str]:
         """Give all values of a kind that are text, as they stand."""
@@ -113,6 +127,15 @@ class _Attributes:
 
 
 def _full_name(subject: _Attributes, common_name: str, organisation: str) -> str:
+    name = _person(subject, common_name, organisation)
+    # The line begins with a level, and has no second one.
+    return "" if talks_like_us(name) or _LEVEL_IN_FRONT.match(unicodedata.normalize("NFKC", name)) else name
+
+
+_LEVEL_IN_FRONT: Final = re.compile(r"\W*v\W*[1-4](?!\w)", re.IGNORECASE)
+
+
+def _person(subject: _Attributes, common_name: str, organisation: str) -> str:
     given, surname = subject.first(NameOID.GIVEN_NAME), subject.first(NameOID.SURNAME)
     if given and surname:
         return clean_name(f"{given} {surname}")
