@@ -419,6 +419,8 @@ def test_results_stay_bounded() -> None:
         pytest.param("Authentication-Results", " mx.example.com(c)1; x=y", True, id="comment and version"),
         pytest.param("Authentication-Results", " mx.example.com", True, id="nothing else"),
         pytest.param("Authentication-Results", " ｍｘ.example.com; x=y", True, id="fullwidth"),
+        pytest.param("Authentication-Results", "\u00a0mx.example.com; x=y", True, id="no-break space"),
+        pytest.param("Authentication-Results", " \u200bmx.example.com; x=y", True, id="no width"),
         pytest.param("Authentication-Results", " mx.example.net; dkim=pass", False, id="another host"),
         pytest.param("Authentication-Results", ' "other host" 1; dkim=pass', False, id="another, quoted"),
         pytest.param("Authentication-Results", " xmx.example.com; dkim=pass", False, id="a longer name"),

@@ -253,7 +253,7 @@ def _speaks_for(value: bytes) -> str | None:
     return _comparable(name)
 
 
-_AUTHSERV_TOKEN = re.compile(r"[^\x00-\x20\x7f()<>@,;:\\\"/\[\]?=]+")  # RFC 2045 5.1, RFC 6532 for the rest
+_AUTHSERV_TOKEN = re.compile(r"[^\x00-\x20\x7f\s()<>@,;:\\\"/\[\]?=]+")  # RFC 2045 5.1, RFC 6532 for the rest
 
 
 def _skip_comments(text: str, position: int) -> int | None:
