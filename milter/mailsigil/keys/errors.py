@@ -33,6 +33,8 @@ class Refusal(Enum):
     """The certificate has expired, or its time has not come."""
     SCHEME = "scheme"
     """The key cannot sign this way."""
+    DECRYPTION = "decryption"
+    """The wrapped key does not open with this key; why, is not told."""
     PEER = "peer"
     """The caller's user is not allowed to ask."""
     SOURCE = "source"
