@@ -14,14 +14,19 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from pkcs11 import exceptions
 
 from keys.employees import ALICE, certificate
 from mailsigil.cms.algorithms import Scheme, verify_with
 from mailsigil.demo.programs import Daemon, accepts
 from mailsigil.keys.errors import SourceAnswer, SourceRefused, SourceUnavailable
+from mailsigil.keys.newkey import NewKey
+from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.secret_files import SecretFile
-from mailsigil.keys.sources import token_pins
+from mailsigil.keys.sources import pkcs11_objects, token_pins
 from mailsigil.keys.sources.pkcs11 import Token, TokenPlace
+from mailsigil.keys.sources.pkcs11_library import library_of
+from mailsigil.keys.subject import SubjectRequest
 from servers.softhsm import LABEL, MODULE, SoftHsm
 
 pytestmark = [
@@ -77,6 +82,65 @@ def test_the_token_signs_with_each_scheme(hsm: SoftHsm, address: str, schemes: l
     for scheme in schemes:
         assert scheme.value in key.credential.schemes
         verify_with(public, scheme, key.sign(scheme, b"a mail"), b"a mail")
+
+
+KINDS = [KeyKind.RSA2048, KeyKind.P256, KeyKind.P384, KeyKind.ED25519]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_key_is_made_on_the_token_and_stays_there(hsm: SoftHsm, kind: KeyKind, tmp_path: Path) -> None:
+    request = SubjectRequest(address=f"{kind}@bank.example")
+    token = opened(hsm, certificates=str(tmp_path))
+    made = token.make_key(request, kind)
+    csr = x509.load_der_x509_csr(made.csr)
+    assert csr.is_signature_valid
+    again = token.key_of(request, made.spki)
+    assert again is not None
+    assert again.spki == made.spki
+    (tmp_path / "one.pem").write_bytes(issue(csr.public_key(), request.address).public_bytes(Encoding.PEM))
+    (key,) = token.lookup(request.address)
+    for scheme in map(Scheme, key.credential.schemes):
+        verify_with(csr.public_key(), scheme, key.sign(scheme, b"a mail"), b"a mail")
+    # The token does not give it away.
+    listed = hsm.run("--list-objects", "--type", "privkey")
+    made_here = listed[listed.index(f"mailsigil {request.address}") :].partition("Private Key Object")[0]
+    assert "never extractable" in made_here
+    assert token.key_of(request, NewKey.generate(request, kind).spki) is None
+
+
+def test_a_kind_that_the_token_does_not_make_is_told(hsm: SoftHsm, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bytes:
+        raise exceptions.MechanismInvalid
+
+    monkeypatch.setattr(pkcs11_objects, "generate", refuse)
+    with pytest.raises(SourceRefused, match=r"makes no keys of the kind ed25519.*Choose another kind"):
+        opened(hsm).make_key(SubjectRequest(address=ALICE), KeyKind.ED25519)
+
+
+def test_schemes_are_those_that_the_token_offers(hsm: SoftHsm, monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = frozenset({Scheme.RSA_PKCS1_SHA256})
+    monkeypatch.setattr(pkcs11_objects, "schemes_of", lambda _: offered)
+    (key,) = opened(hsm).lookup(ALICE)
+    assert key.credential.schemes == (Scheme.RSA_PKCS1_SHA256,)
+
+
+def test_two_sources_share_one_library(hsm: SoftHsm, tmp_path: Path) -> None:
+    """One of them opening its token takes no session from the other, and no login either."""
+    one, other = opened(hsm), opened(hsm)
+    (alice,), (bob,) = one.lookup(ALICE), other.lookup(BOB)
+    generation = library_of(MODULE).generation
+    for _ in range(3):
+        assert alice.sign(Scheme.RSA_PKCS1_SHA256, b"a mail")
+        assert bob.sign(Scheme.ECDSA_SHA256, b"a mail")
+    assert library_of(MODULE).generation == generation
+    # Another PIN is not let in on their login, and costs them no mail.
+    pin = tmp_path / "pin"
+    pin.write_text("9998\n")
+    pin.chmod(0o600)
+    with pytest.raises(SourceRefused, match="refused the PIN"):
+        opened(hsm, pin=SecretFile("hsm", str(pin))).lookup(ALICE)
+    assert alice.sign(Scheme.RSA_PKCS1_SHA256, b"a mail")
+    assert bob.sign(Scheme.ECDSA_SHA256, b"a mail")
 
 
 def test_a_key_is_found_by_its_public_half_and_not_by_its_number(hsm: SoftHsm) -> None:

@@ -40,16 +40,16 @@ class SoftHsm:
     def make_key(self, kind: str, number: int) -> PublicKeyTypes:
         """Makes a key pair on the token ("rsa:2048", "EC:prime256v1") and gives its public half."""
         identifier = f"{number:04x}"
-        self._run("--keypairgen", "--key-type", kind, "--id", identifier, "--label", f"key {number}")
+        self.run("--keypairgen", "--key-type", kind, "--id", identifier, "--label", f"key {number}")
         path = self.folder / f"{identifier}.pub"
-        self._run("--read-object", "--type", "pubkey", "--id", identifier, "--output-file", path)
+        self.run("--read-object", "--type", "pubkey", "--id", identifier, "--output-file", path)
         return load_der_public_key(path.read_bytes())
 
     def put_certificate(self, certificate: x509.Certificate, number: int) -> None:
         """Puts a certificate beside its key."""
         path = self.folder / f"{number:04x}.der"
         path.write_bytes(certificate.public_bytes(Encoding.DER))
-        self._run(
+        self.run(
             "--write-object", path, "--type", "cert", "--id", f"{number:04x}", "--label", f"key {number}"
         )
 
@@ -63,5 +63,7 @@ class SoftHsm:
         (self.folder / "tokens").rmdir()
         (self.folder / "pulled").rename(self.folder / "tokens")
 
-    def _run(self, *arguments: str | Path) -> None:
-        run([self._tool, "--module", MODULE, "--token-label", LABEL, "--login", "--pin", PIN, *arguments])
+    def run(self, *arguments: str | Path) -> str:
+        """Has OpenSC's tool look at the token, or change it; gives what it says."""
+        token = ["--module", MODULE, "--token-label", LABEL, "--login", "--pin", PIN]
+        return run([self._tool, *token, *arguments]).decode()

@@ -31,6 +31,7 @@ from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.secret_files import SecretFile
 from mailsigil.keys.sources import pkcs11_objects as objects
 from mailsigil.keys.sources import token_pins
+from mailsigil.keys.sources.pkcs11_decryption import TokenOperation
 from mailsigil.keys.sources.pkcs11_library import library_of
 from mailsigil.keys.subject import SubjectRequest
 
@@ -94,12 +95,13 @@ class Token:
         """Opens the token anew with the next call, and reads its certificates anew."""
         with self._library.lock:
             self._close()
+            self._library.distrust()
 
     def make_key(self, request: SubjectRequest, kind: KeyKind) -> PlacedKey:
         """Makes a key pair on the token. Raises SourceError."""
-        with self._using():
+        with self._using() as session:
             # Sessions of one process share the login (PKCS#11 v2.40, 6.7.4); only this one may write.
-            writing = self._found().open(rw=True)
+            writing = session.token.open(rw=True)
             try:
                 spki = objects.generate(writing, kind, f"mailsigil {request.address}"[:64])
             except exceptions.MechanismInvalid as error:
@@ -133,11 +135,18 @@ class Token:
             group,
             lambda scheme, data: self._sign(question, spki, scheme, data, certificate=own),
             only=self._schemes,
+            decryption=TokenOperation(lambda: self._key(question, spki, own), group[0].public_key()),
         )
 
     def _sign(
         self, question: Question, spki: bytes, scheme: Scheme, data: bytes, *, certificate: bytes = b""
     ) -> bytes:
+        with self._key(question, spki, certificate) as handle:
+            return objects.sign(handle, spki, scheme, data)
+
+    @contextlib.contextmanager
+    def _key(self, question: Question, spki: bytes, certificate: bytes) -> Iterator[Any]:
+        """The private key of a public one, for one call at a time."""
         with self._using() as session:
             handle = self._handles.get(spki)
             if handle is None:
@@ -149,51 +158,7 @@ class Token:
                         " certificate",
                     )
                 self._handles[spki] = handle
-            return objects.sign(handle, spki, scheme, data)
-
-    @contextlib.contextmanager
-        def key() -> Iterator[Any]:
-            with self._using() as session:
-                handle = self._handles.get(group[0])
-                if handle is None:
-                    handle = self._handles[group[0]] = self._private_key(session, question, group[0])
-                yield handle
-
-        def sign(scheme: Scheme, data: bytes) -> bytes:
-            with key() as handle:
-                return _sign(handle, public, scheme, data)
-
-        return bind(question, group, sign, only=_SCHEMES, decryption=TokenOperation(key, public))
-
-    def _private_key(self, session: Any, question: Question, certificate: x509.Certificate) -> Any:
-        """Finds a certificate's private key: RSA by its modulus, EC by the identifier of its public key."""
-        public = certificate.public_key()
-        if isinstance(public, rsa.RSAPublicKey):
-            modulus = public.public_numbers().n
-            wanted = {
-                Attribute.CLASS: ObjectClass.PRIVATE_KEY,
-                Attribute.MODULUS: modulus.to_bytes((modulus.bit_length() + 7) // 8, "big"),
-            }
-            found = next(iter(_objects(session, wanted)), None)
-        else:
-            found = next(self._elliptic(session, certificate), None)
-        if found is None:
-            raise question.wrong(
-                "the token holds no private key for the certificate",
-                "Put the key on the token that the certificate was issued for, or remove the certificate",
-            )
-        return found
-
-    def _elliptic(self, session: Any, certificate: x509.Certificate) -> Iterator[Any]:
-        for identifier in _identifiers(session, certificate):
-            yield from _objects(
-                session,
-                {
-                    Attribute.CLASS: ObjectClass.PRIVATE_KEY,
-                    Attribute.KEY_TYPE: KeyType.EC,
-                    Attribute.ID: identifier,
-                },
-            )
+            yield handle
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[Any]:
@@ -218,8 +183,8 @@ class Token:
 
     def _open(self) -> None:
         token = self._found()
-        self._generation = self._library.generation
         self._session = self._login(token)
+        self._generation = self._library.generation
         self._schemes = objects.schemes_of(token)
 
     def _found(self) -> Any:
@@ -232,9 +197,10 @@ class Token:
                 "Plug it in, or correct token; `pkcs11-tool --list-token-slots` shows the labels",
             ) from error
         except (RuntimeError, exceptions.PKCS11Error) as error:
+            why = str(error) or type(error).__name__
             raise SourceUnavailable(
                 self._source,
-                f"the PKCS#11 library {self._place.module} cannot be used: {error or type(error).__name__}",
+                f"the PKCS#11 library {self._place.module} cannot be used: {why}",
                 "Correct module, or install the library of the token's maker",
             ) from error
 
@@ -253,9 +219,7 @@ class Token:
                     "Log in by hand once with the right PIN (pkcs11-tool --login --test), then reload",
                 )
             try:
-                return token.open(user_pin=pin.decode("utf-8", "surrogateescape"))
-            except exceptions.UserAlreadyLoggedIn:
-                return token.open()  # Another source has a session of this token.
+                return self._library.session(token, pin)
             except _PIN_ERRORS as error:
                 token_pins.refused(mark)
                 raise self._wrong_pin() from error
