@@ -34,6 +34,7 @@ from mailsigil.pki.path import PathValidator
 from mailsigil.pki.revocation import Carried, RevocationVerdict
 from mailsigil.plan import Envelope, Event, Outcome, Plan
 from mailsigil.rewrite import rewritten
+from mailsigil.signing import Keys
 from mailsigil.verdict import Reason, SmimeWord, Status, Verdict
 from mailsigil.verification import VerificationParts, verify
 
@@ -214,7 +215,7 @@ def send(
     recipients: tuple[str, ...] = (CUSTOMER,),
     client: str = "192.0.2.99",
     policy: str = POLICY,
-    keys: Keyring | None = None,
+    keys: Keys | None = None,
     now: datetime = NOW,
 ) -> Done:
     """The outbound way of one message."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
+from typing import Final
 
 from cryptography import x509
 
@@ -13,6 +15,9 @@ from mailsigil.pki.level import Level, identity_level
 from mailsigil.pki.names import CertificateNames
 from mailsigil.pki.path import PathVerdict
 from mailsigil.verdict import Identity
+
+DOMAIN_MAILBOX: Final = "domain-signing-authority"
+"""Local part of the address that the certificate of a whole domain names (RFC 3183 3.1)."""
 
 
 @lru_cache(maxsize=4096)
@@ -48,6 +53,26 @@ def identity_of(certificate: bytes, path: PathVerdict, names: CertificateNames, 
         address=str(address),
         issuer=names.issuer,
     )
+
+
+def signs_for_domain(author: Address, names: CertificateNames) -> Address | None:
+    """The mailbox with which a certificate stands for the author's whole domain, where it has one.
+
+    RFC 3183 allows domains above the author's, too; those are not taken, for nobody knows who shares them.
+    """
+    wanted = f"{DOMAIN_MAILBOX}@{author.domain}"
+    return next((mailbox for mailbox in mailboxes(names.addresses) if mailbox.key == wanted), None)
+
+
+def organisation_alone(identity: Identity) -> Identity | None:
+    """What remains of an identity when the domain signed, and not a person: the organisation, as V3.
+
+    None where the certificate says of no organisation who it is: whoever gets hold of one mailbox of a domain
+    would speak for all of it.
+    """
+    if identity.level not in {Level.V3, Level.V4} or not identity.org:
+        return None
+    return replace(identity, level=Level.V3, name="", title="")
 
 
 def _level(certificate: bytes, path: PathVerdict) -> Level:

@@ -187,6 +187,7 @@ def _anchor_set(entry: TrustSettings) -> AnchorSet:
         oids={oid: Level(level) for oid, level in entry.oids.items()},
         level=Level(entry.level) if entry.level else None,
         domains=frozenset(entry.domains),
+        domain_signatures=entry.domain_signatures,
         revocation=RevocationMode(entry.revocation),
     )
 

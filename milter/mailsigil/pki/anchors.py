@@ -57,6 +57,8 @@ class AnchorSet:
     level: Level | None = None
     domains: frozenset[str] = frozenset()
     """Mail domains these anchors may vouch for; empty for all. ``*.bank.example`` means those below it."""
+    domain_signatures: bool = False
+    """Certificates of a whole domain (RFC 3183) speak for its organisation."""
     revocation: RevocationMode = RevocationMode.PREFER
     hold_to_br: bool = True
     """Where ``"br"`` is asserted: refuse certificates that break the S/MIME Baseline Requirements."""
