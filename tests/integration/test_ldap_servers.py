@@ -221,9 +221,10 @@ def test_what_is_wrong_is_told_and_nothing_is_known(
 def test_the_shipped_example_loads_and_explains_itself(tmp_path: Path) -> None:
     with slapd(tmp_path / "ldap", [EXAMPLE.read_text()]) as server:
         config = _config(tmp_path, directory_lines(server))
-        told = CliRunner().invoke(explain, ["--config", str(config), "bob@bank.example"]).output
-        assert "form               opaque                from cn=traders,ou=mailsigil" in told
-        assert "signing            required              from cn=everybody signs,ou=mailsigil" in told
+        output = CliRunner().invoke(explain, ["--config", str(config), "bob@bank.example"]).output
+        told = [" ".join(line.split()) for line in output.splitlines()]
+        assert any(line.startswith("form opaque from cn=traders,ou=mailsigil") for line in told)
+        assert any(line.startswith("signing required from cn=everybody signs,ou=mailsigil") for line in told)
         found = CliRunner().invoke(check, ["--config", str(config), "--json"]).output
         findings = [one for one in json.loads(found)["findings"] if "mailsigil," in one["subject"]]
         assert findings == []
