@@ -78,7 +78,7 @@ def outbound(envelope: Envelope, fields: Sequence[Field], body: Spool, parts: Ou
         policy = resolve(parts.directory.policies(author.address.key), at=now)
         if policy.signing.value is SigningMode.NEVER:
             return _passed(f"policy never ({policy.signing.source})", forged)
-        if _all_exempt(envelope.recipients, policy):
+        if all_exempt(envelope.recipients, policy):
             return _passed(f"exempt recipients ({policy.exempt_recipients.source})", forged)
 
         # 4. May this client send as this author at all?
@@ -197,8 +197,8 @@ def _key_of(path: str) -> str:
         return ""
 
 
-def _all_exempt(recipients: Sequence[str], policy: EffectivePolicy) -> bool:
-    # One signature serves all recipients: exempt means that none of them expects it.
+def all_exempt(recipients: Sequence[str], policy: EffectivePolicy) -> bool:
+    """Tells whether none of these recipients expects a signature: one serves them all."""
     patterns = policy.exempt_recipients.value
     return bool(patterns) and bool(recipients) and all(matches_any(patterns, _key_of(r)) for r in recipients)
 

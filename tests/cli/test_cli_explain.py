@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from keys.employees import ISSUING, employee
 from mailsigil.cli.explain import command
+from mailsigil.keys.agent import KeyAgent
+from mailsigil.keys.errors import SourceUnavailable
+from mailsigil.keys.local import FixedKeys
+from mailsigil.keys.routes import DomainRoute
+from mailsigil.keys.server import KeyAgentServer, listen
+from mailsigil.keys.soft_key import SoftKey, soft_key
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 POLICY = ROOT / "policies" / "example-policy.toml"
@@ -17,7 +28,7 @@ POLICY = ROOT / "policies" / "example-policy.toml"
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "mailsigil.toml"
-    path.write_text(f'[policy]\nfile = "{POLICY}"\n', encoding="utf-8")
+    path.write_text(f'[policy]\nfile = "{POLICY}"\n[keyd]\nsocket = "/nowhere/keyd.sock"\n', encoding="utf-8")
     return path
 
 
@@ -45,7 +56,115 @@ def test_shows_each_setting_with_its_value_and_source(config: Path) -> None:
         "timestamp          never                 from built-in default",
         "certificates       -                     from built-in default",
         "domain_signature   no                    from built-in default",
+        "",
+        "all other mail: none: the key agent at /nowhere/keyd.sock cannot be reached:"
+        " No such file or directory",
+        "  no rule decides, so the one that says most",
     ]
+
+
+@pytest.fixture
+def two_sources(tmp_path: Path) -> Iterator[Path]:
+    """A configuration with a key agent that has two sources, of which one is dead."""
+    policy, socket = tmp_path / "policy.toml", tmp_path / "s"
+    policy.write_text(
+        '[[person]]\naddress = "alice@bank.example"\nsigning = "required"\ncertificates = ['
+        ' { recipients = ["*@bank.example"], source = "private" },'
+        ' { recipients = ["*@partner.example"], source = "public", otherwise = "any" },'
+        ' { recipients = ["*@customer.example"], source = "public" } ]\n'
+        'exempt_recipients = ["*@lists.example"]\n'
+    )
+    sources = "".join(
+        f'[[source]]\nname = "{name}"\nkind = "folder"\ndomains = ["bank.example"]\n'
+        f'[source.folder]\npath = "/{name}"\n'
+        for name in ("private", "public")
+    )
+    config = tmp_path / "mailsigil.toml"
+    config.write_text(f'[policy]\nfile = "{policy}"\n[keyd]\nsocket = "{socket}"\n{sources}')
+    who = employee(begin=datetime.now(UTC) - timedelta(days=1))
+    key = soft_key(who.key, who.certificate, [ISSUING], origin=Path("/test"))
+    routes = [
+        DomainRoute(one, name=name, domains=["bank.example"])
+        for name, one in (("private", FixedKeys([key])), ("public", Dead()))
+    ]
+    agent = KeyAgent(routes, now=lambda: datetime.now(UTC))
+    with listen(socket, mode=0o600) as listener:
+        server = KeyAgentServer(agent, listener, allowed_uids={os.geteuid()})
+        thread = threading.Thread(target=server.serve)
+        thread.start()
+        yield config
+        server.stop()
+        thread.join()
+
+
+class Dead(FixedKeys):
+    def __init__(self) -> None:
+        super().__init__(())
+
+    def find(self, address: str) -> tuple[SoftKey, ...]:
+        raise SourceUnavailable("public", "no answer within 2 s", "See that it runs")
+
+
+def _chosen(config: Path, *arguments: str) -> list[str]:
+    result = _run(config, "alice@bank.example", *arguments)
+    assert result.exit_code == 0, result.output
+    return result.output.split("\n\n")[-1].splitlines()
+
+
+def test_shows_which_certificate_signs_and_why(two_sources: Path) -> None:
+    lines = _chosen(two_sources)
+    signs = 'V1 from "private", issued by Test Issuing CA, serial '
+    assert lines[0].startswith(f"mail to *@bank.example: {signs}")
+    assert lines[1] == '  by the rule "private for *@bank.example"'
+    assert lines[2].startswith(f"mail to *@partner.example: {signs}")
+    assert lines[3] == '  by the rule "public, else any, for *@partner.example"'
+    assert lines[4].startswith('mail to *@customer.example: none: the certificate of "public" is to sign: ')
+    assert 'source "public": no answer within 2 s' in lines[4]
+    assert lines[6].startswith(f"all other mail: {signs}")
+    assert lines[7] == "  no rule decides, so the one that says most"
+
+
+@pytest.mark.parametrize(
+    ("recipients", "said"),
+    [
+        pytest.param(["Bob@Bank.example"], 'mail to bob@bank.example: V1 from "private"', id="one"),
+        pytest.param(["c@customer.example"], "mail to c@customer.example: none: ", id="a dead source"),
+        pytest.param(
+            ["bob@bank.example", "c@customer.example"],
+            'mail to bob@bank.example c@customer.example: V1 from "private"',
+            id="one mail to both, whom no rule fits",
+        ),
+        pytest.param(["all@lists.example"], "mail to all@lists.example: none: these", id="exempt"),
+    ],
+)
+def test_for_one_mail(two_sources: Path, recipients: list[str], said: str) -> None:
+    lines = _chosen(two_sources, *(word for one in recipients for word in ("--to", one)))
+    assert lines[0].startswith(said)
+    assert len(lines) == 2
+
+
+def test_certificates_in_json(two_sources: Path) -> None:
+    answer = json.loads(_run(two_sources, "--json", "alice@bank.example").output)
+    assert [one["recipients"] for one in answer["policy"]["certificates"]["value"]] == [
+        ["*@bank.example"],
+        ["*@partner.example"],
+        ["*@customer.example"],
+    ]
+    certificates = answer["certificates"]
+    assert certificates[0]["certificate"]["source"] == "private"
+    assert certificates[2]["certificate"] is None
+    assert len(certificates) == 4
+
+
+def test_nobody_s_certificate_is_not_asked_for(two_sources: Path) -> None:
+    output = _run(two_sources, "nobody@bank.example").output
+    assert "all other mail: none: signing is never" in output
+
+
+def test_a_recipient_that_is_none(two_sources: Path) -> None:
+    result = _run(two_sources, "alice@bank.example", "--to", "bob")
+    assert result.exit_code == 2
+    assert "--to" in result.output
 
 
 def test_unknown_sender_is_said_to_be_unknown(config: Path) -> None:

@@ -1,4 +1,4 @@
-"""``mailsigil explain``: which policy applies to a sender, and why."""
+"""``mailsigil explain``: which policy applies to a sender, which certificate signs, and why."""
 
 from __future__ import annotations
 
@@ -8,32 +8,44 @@ from datetime import UTC, datetime
 
 import click
 
+from mailsigil.cli.chosen import Choice, choices
 from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import config_errors_shown, settings_option
 from mailsigil.config.settings import Settings
 from mailsigil.directory.api import DirectoryUnavailable, Person
 from mailsigil.directory.opening import open_directory
+from mailsigil.keys.client import KeyAgentClient
 from mailsigil.message.address import Address, AddressError
+from mailsigil.pki.anchors import AnchorError
 from mailsigil.policy.certificates import CertificateRule
 from mailsigil.policy.entitlement import Entitlement, IdentityFacts, entitlement
 from mailsigil.policy.model import SETTING_NAMES, EffectivePolicy, Setting
 from mailsigil.policy.resolve import resolve
+from mailsigil.service import trust_store
+from mailsigil.signing import levels_under
 
 
 @click.command()
 @click.argument("address")
+@click.option(
+    "--to",
+    "recipients",
+    multiple=True,
+    metavar="RECIPIENT",
+    help="Show which certificate signs a mail to this address; several are one mail to all of them.",
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
 @settings_option
-def command(settings: Settings, address: str, as_json: bool) -> None:
+def command(settings: Settings, address: str, recipients: tuple[str, ...], as_json: bool) -> None:
     """Show which policy applies to the sender ADDRESS, and why.
 
     Each setting is shown with its value and the entry it came from: the person's, a group's, the domain's,
     the one for everyone, or the built-in default. "entitled" are the levels that a signature may have today.
+    Below stands the certificate that would sign, as the key agent tells of it now: ask as root, or as one of
+    the users who may have mail signed.
     """
-    try:
-        key = Address.parse(address).key
-    except AddressError as error:
-        raise click.BadParameter(str(error), param_hint="ADDRESS") from error
+    key = _key(address, "ADDRESS")
+    to = tuple(_key(recipient, "--to") for recipient in recipients)
     with config_errors_shown():
         directory = open_directory(settings)
     now = datetime.now(UTC)
@@ -44,11 +56,33 @@ def command(settings: Settings, address: str, as_json: bool) -> None:
     except DirectoryUnavailable as error:
         raise Misuse(f"the directory does not answer, so mail of this sender is deferred: {error}") from error
     entitled = entitlement(facts, at=now)
+    try:
+        levels_of = levels_under(trust_store(settings))
+    except AnchorError as error:
+        raise Misuse(str(error)) from error
+    # No waiting for an agent that is being restarted: here a person waits, and no mail.
+    keys = KeyAgentClient(settings.keyd.socket, timeout=settings.keyd.timeout, sleep=lambda seconds: None)
+    chosen = list(choices(key, person, policy, facts, recipients=to, keys=keys, levels_of=levels_of, at=now))
     if as_json:
         shown = _as_json(key, person, policy, facts, entitled)
-        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+        shown["certificates"] = [asdict(choice) for choice in chosen]
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False, default=str))
     else:
         click.echo(_as_text(key, person, policy, facts, entitled))
+        click.echo("\n" + "\n".join(_choice(choice) for choice in chosen))
+
+
+def _key(address: str, hint: str) -> str:
+    try:
+        return Address.parse(address).key
+    except AddressError as error:
+        raise click.BadParameter(str(error), param_hint=hint) from error
+
+
+def _choice(choice: Choice) -> str:
+    to = f"mail to {' '.join(choice.recipients)}" if choice.recipients else "all other mail"
+    why = f'by the rule "{choice.rule}"' if choice.rule else "no rule decides, so the one that says most"
+    return f"{to}: {choice}\n  {why}"
 
 
 def _settings(policy: EffectivePolicy) -> list[tuple[str, Setting[object]]]:
