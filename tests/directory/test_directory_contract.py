@@ -11,7 +11,7 @@ from integration.ldap_house import FRAME, directory_lines, slapd
 from mailsigil.config.loading import load_settings
 from mailsigil.demo.programs import DemoError
 from mailsigil.demo.slapd import SUFFIX
-from mailsigil.directory.api import Directory
+from mailsigil.directory.api import Directory, Population
 from mailsigil.directory.opening import open_directory
 from mailsigil.policy.entitlement import entitlement
 from mailsigil.policy.model import EffectivePolicy, Form, SigningMode, Unauthorised
@@ -289,3 +289,19 @@ def test_organisation(directory: Directory) -> None:
 def test_strangers_get_what_is_said_for_everyone_at_most(directory: Directory) -> None:
     assert resolve(directory.policies("a@other.example"), at=NOW).signing.value is SigningMode.NEVER
     assert directory.client_may_send_as("192.0.2.1") == ()
+
+
+def test_all_people_are_told_as_they_are_one_by_one(directory: Population) -> None:
+    listed = {one.person.name: one for one in directory.people()}
+    expected = {"Alice Example", "Bob Sample", "Carl Lapsed"}
+    # The file tells of disabled people, too; people_filter leaves them out here.
+    assert expected <= set(listed) <= {*expected, "Dora Departed"}
+    for one in listed.values():
+        for own in one.addresses:
+            assert own.identity == directory.identity(own.address)
+            assert set(own.policies) == set(directory.policies(own.address))
+            person = directory.person_by_address(own.address)
+            assert person is not None
+            assert (person.name, person.addresses) == (one.person.name, one.person.addresses)
+    assert [own.address for own in listed["Alice Example"].addresses][1:] == ["alice.example@bank.example"]
+    assert not any(one.addresses[0].identity.active for one in listed.values() if "Dora" in one.person.name)

@@ -79,6 +79,8 @@ Role = Literal[
     "alias",
     "login",
     "name",
+    "given_name",
+    "surname",
     "title",
     "company",
     "member_of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +30,29 @@ class Person:
     """Address patterns (``policy.patterns``) of others in whose name this person may write."""
     source: str = ""
     """The entry that says so."""
+    given_name: str = ""
+    surname: str = ""
+    title: str = ""
+    """Names as a certificate may carry them; empty where they are not recorded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnAddress:
+    """One address of a person, with what the directory says of it."""
+
+    address: str
+    """As ``Address.key`` gives it."""
+    identity: IdentityFacts
+    policies: tuple[PolicyEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One of all people."""
+
+    person: Person
+    addresses: tuple[OwnAddress, ...]
+    """The main address first."""
 
 
 class Directory(Protocol):
@@ -63,4 +87,16 @@ class Directory(Protocol):
 
     def own_domains(self) -> frozenset[str]:
         """Give all mail domains of the organisation, lower case, in A-labels. Never unavailable."""
+        ...
+
+
+class Population(Directory, Protocol):
+    """A directory that can tell all its people, for those who look after everybody."""
+
+    def people(self) -> Iterator[Listed]:
+        """Give all people of the organisation's mail domains, also those whose accounts are disabled.
+
+        Nobody is left out: where not all can be told this raises :class:`DirectoryUnavailable`, at the latest
+        in place of the end. Two people may have one address. Reads on while it is used, and keeps no list.
+        """
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
@@ -34,6 +34,11 @@ class Entry:
                 if text:
                     found[text] = None
         return tuple(found)
+
+    def all_texts(self, names: Iterable[str]) -> Iterator[str]:
+        """Give the readable values of several attributes, however many there are."""
+        for name in names:
+            yield from filter(None, map(_text, self.attributes.get(name.lower(), ())))
 
     def text(self, names: Iterable[str]) -> str:
         """Give the first value, or an empty text."""

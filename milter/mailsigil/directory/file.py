@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mailsigil.config.document import Document, load_document
 from mailsigil.config.locate import KeyPath
-from mailsigil.directory.api import Person
+from mailsigil.directory.api import Listed, OwnAddress, Person
 from mailsigil.directory.certificate_rules import known_source, no_such_source
 from mailsigil.directory.duplicates import duplicates, fold_login
 from mailsigil.directory.policy_file import OrganisationKeys, PersonKeys, PolicyFile, PolicyKeys
@@ -164,6 +164,19 @@ class FileDirectory:
             organisation=self.organisation(address_key.rpartition("@")[2]),
         )
 
+    def people(self) -> Iterator[Listed]:
+        """Give everybody whom the file lists."""
+        for person in dict.fromkeys(self.people_by_address.values()):
+            yield Listed(
+                person=person,
+                addresses=tuple(
+                    OwnAddress(
+                        address=address, identity=self.identity(address), policies=self.policies(address)
+                    )
+                    for address in person.addresses
+                ),
+            )
+
     def organisation(self, domain: str) -> Organisation | None:
         """Give the [[organisation]] that lists a domain."""
         return self.organisations.get(domain)
@@ -201,6 +214,9 @@ def _person(document: Document[PolicyFile], keys: PersonKeys, number: int) -> Pe
         logins=keys.logins or (keys.address,),
         may_send_as=keys.may_send_as,
         source=_where(document, ("person", number), keys.address),
+        given_name=keys.given_name,
+        surname=keys.surname,
+        title=keys.title,
     )
 
 

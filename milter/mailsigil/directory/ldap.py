@@ -6,6 +6,7 @@ import os
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -142,16 +143,23 @@ class _Session:
 
     def search(self, search: Search, *, seconds: float) -> tuple[Entry, ...]:
         """Ask in pages, and give all entries."""
-        found: list[Entry] = []
+        return tuple(chain.from_iterable(self.pages(search, seconds=seconds)))
+
+    def pages(self, search: Search, *, seconds: float) -> Iterator[tuple[Entry, ...]]:
+        """Ask in pages (RFC 2696), and give each as it comes."""
         cookie: bytes | None = None
-        with _translated():
-            self._connection.socket.settimeout(seconds)
-            while True:
+        count = 0
+        while True:
+            found: list[Entry] = []
+            with _translated():
+                self._connection.socket.settimeout(seconds)
                 cookie = self._page(search, cookie, found)
-                if len(found) > search.limit:
-                    raise SearchFailed(f"more than {search.limit} entries below {search.base}")
-                if not cookie:
-                    return tuple(found)
+            count += len(found)
+            if count > search.limit:
+                raise SearchFailed(f"more than {search.limit} entries below {search.base}")
+            yield tuple(found)
+            if not cookie:
+                return
 
     def _page(self, search: Search, cookie: bytes | None, found: list[Entry]) -> bytes | None:
         connection = self._connection

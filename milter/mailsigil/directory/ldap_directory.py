@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -41,6 +41,8 @@ ORGANISATION_FILTER: Final = "(objectClass=mailsigilOrganisation)"
 
 Ask = Callable[[Search], tuple[Entry, ...]]
 """Asks the servers; raises DirectoryUnavailable."""
+Pages = Callable[[Search], Iterator[tuple[Entry, ...]]]
+"""Asks a server, and gives the entries page by page; raises DirectoryUnavailable, also in the middle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class LdapDirectory:
         settings: DirectorySettings,
         *,
         ask: Ask,
+        pages: Pages,
         clock: Callable[[], float],
         now: Callable[[], datetime],
         sources: frozenset[str] | None = None,
@@ -76,6 +79,7 @@ class LdapDirectory:
         self.profile = profile_of(settings)
         self.reader = EntryReader(self.profile, frozenset(settings.domains), sources)
         self._ask = ask
+        self.pages = pages
         self._now = now
         self._said: set[Problem] = set()
         lifetimes = Lifetimes(
@@ -151,6 +155,13 @@ class LdapDirectory:
         found = [one for one in self.all_rules().organisations if domain in one.domains]
         return min(found, key=_lapse, default=None)
 
+    def read_person(self, entry: Entry) -> Record:
+        """Read a person's entry; what is wrong with it is logged once."""
+        record = self.reader.person(entry, self._now())
+        for problem in record.problems:
+            self._say(problem)
+        return record
+
     def all_rules(self) -> Rules:
         """Give all policies and organisations; none where the settings name no place for them."""
         return self._rules.get("") if self.settings.policy_base else _NO_RULES
@@ -167,13 +178,7 @@ class LdapDirectory:
         if not self.profile["delegates"]:
             return record.person
         person = record.person
-        return Person(
-            name=person.name,
-            addresses=person.addresses,
-            logins=person.logins,
-            may_send_as=(*person.may_send_as, *self._delegated.get(record.dn)),
-            source=person.source,
-        )
+        return replace(person, may_send_as=(*person.may_send_as, *self._delegated.get(record.dn)))
 
     def _load_login(self, login: str) -> tuple[Record, ...]:
         names = self.profile["login"]
@@ -201,11 +206,7 @@ class LdapDirectory:
                 limit=MAX_SAME,
             )
         )
-        records = tuple(self.reader.person(entry, self._now()) for entry in found)
-        for record in records:
-            for problem in record.problems:
-                self._say(problem)
-        return records
+        return tuple(self.read_person(entry) for entry in found)
 
     def _load_delegated(self, dn: str) -> tuple[str, ...]:
         """Addresses of mailboxes that name this person as a delegate."""

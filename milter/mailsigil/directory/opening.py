@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from mailsigil.config.directories import DirectorySettings
 from mailsigil.config.settings import Settings
-from mailsigil.directory.api import Directory
+from mailsigil.directory.api import Population
 from mailsigil.directory.file import FileDirectory
 from mailsigil.directory.ldap import connector
 from mailsigil.directory.ldap_directory import LdapDirectory
@@ -16,7 +16,7 @@ from mailsigil.directory.servers import Connect, Servers
 from mailsigil.directory.tenants import TenantDirectory
 
 
-def open_directory(settings: Settings) -> Directory:
+def open_directory(settings: Settings) -> Population:
     """Give the policy file's directory, with the LDAP directories in front of it where there are any.
 
     Reads the policy file (raises ``ConfigError``) and connects nowhere: that comes with the first question.
@@ -61,4 +61,6 @@ def ldap_directory(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> LdapDirectory:
     """Give one LDAP directory; ``sources`` are the names that its policies may use, None: any."""
-    return LdapDirectory(settings, ask=servers.search, clock=clock, now=now, sources=sources)
+    return LdapDirectory(
+        settings, ask=servers.search, pages=servers.pages, clock=clock, now=now, sources=sources
+    )

@@ -144,6 +144,13 @@ class PersonKeys(PolicyKeys):
 
     address: AddressKey = Field(description="The main address.")
     name: str = Field(default="", max_length=200, description="Full name, for messages and logs.")
+    given_name: str = Field(
+        default="",
+        max_length=64,
+        description='Given names, for certificates that name a person. Empty: "name" without its last word.',
+    )
+    surname: str = Field(default="", max_length=64, description='Surname. Empty: the last word of "name".')
+    title: str = Field(default="", max_length=64, description="Title or position, for certificates.")
     aliases: List[AddressKey] = Field(default=(), description="Further addresses of this person.")
     logins: List[Login] = Field(
         default=(), description="SASL login names; where none is listed, the address is the login name."

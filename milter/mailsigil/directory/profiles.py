@@ -43,7 +43,7 @@ class Profile:
     def person_attributes(self) -> Names:
         """All that is read of a person."""
         roles = (
-            "address alias login name title company member_of send_as"
+            "address alias login name given_name surname title company member_of send_as"
             " validated_level validated_by validated_until"
         )
         found = [name for role in roles.split() for name in self[role]]
@@ -70,6 +70,8 @@ OPENLDAP: Final = Profile(
             "address": ("mail",),
             "login": ("uid", "mail"),
             "name": ("displayName", "cn"),
+            "given_name": ("givenName",),
+            "surname": ("sn",),
             "title": ("title",),
             "company": ("o",),
             "group_member": ("member", "uniqueMember"),
@@ -87,6 +89,8 @@ ACTIVE_DIRECTORY: Final = Profile(
             "alias": ("proxyAddresses",),
             "login": ("sAMAccountName", "userPrincipalName", "mail"),
             "name": ("displayName", "cn"),
+            "given_name": ("givenName",),
+            "surname": ("sn",),
             "title": ("title",),
             "company": ("company",),
             "member_of": ("memberOf",),

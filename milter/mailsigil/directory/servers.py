@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
@@ -61,6 +61,10 @@ class Session(Protocol):
 
     def search(self, search: Search, *, seconds: float) -> tuple[Entry, ...]:
         """Ask; raises SearchFailed, and SessionBroken or SessionTimeout after which it is closed."""
+        ...
+
+    def pages(self, search: Search, *, seconds: float) -> Iterator[tuple[Entry, ...]]:
+        """Ask, and give the entries page by page, each within ``seconds``; raises like :meth:`search`."""
         ...
 
     def close(self) -> None:
@@ -127,6 +131,40 @@ class Servers:
                 return found
             finally:
                 server.probing = False
+        why = "; ".join(reasons) or "no server answers; the next try is due soon"
+        raise DirectoryUnavailable(f"{self._name}: {why}")
+
+    def pages(self, search: Search) -> Iterator[tuple[Entry, ...]]:
+        """Ask the first server that answers, page by page; raises DirectoryUnavailable.
+
+        What one server has begun no other goes on with: their orders differ, and somebody would be missed.
+        """
+        self._own_process()
+        reasons = []
+        for server in self._candidates():
+            begun = False
+            try:
+                session = self._connect(server.url, self._timeout)
+            except SessionBroken as error:
+                self._failed(server, error)
+                reasons.append(f"{server.url}: {error}")
+                continue
+            try:
+                for page in session.pages(search, seconds=self._timeout):
+                    begun = True
+                    yield page
+            except SearchFailed as error:
+                raise DirectoryUnavailable(f"{self._name}: {server.url}: {error}") from error
+            except SessionBroken as error:
+                self._failed(server, error)
+                reasons.append(f"{server.url}: {error}")
+                if begun:
+                    break
+            else:
+                self._succeeded(server)
+                return
+            finally:
+                session.close()
         why = "; ".join(reasons) or "no server answers; the next try is due soon"
         raise DirectoryUnavailable(f"{self._name}: {why}")
 

@@ -6,13 +6,15 @@ tenant, and no tenant's entries speak for another's addresses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
-from mailsigil.directory.api import Person
+from mailsigil.directory.api import Listed, OwnAddress, Person
 from mailsigil.directory.file import FileDirectory
 from mailsigil.directory.ldap_directory import LdapDirectory
+from mailsigil.directory.population import population
 from mailsigil.policy.entitlement import IdentityFacts, Organisation
 from mailsigil.policy.model import PolicyEntry
 
@@ -31,6 +33,7 @@ class TenantDirectory:
         }
         bare = [directory for directory in directories if directory.settings.bare_logins]
         self._bare = bare[0] if bare else directories[0] if len(directories) == 1 else None
+        self._layered = lru_cache(maxsize=4096)(_behind)
         self._file_names_groups = any("=" in rule.name for rule in file.group_rules)
 
     def person_by_login(self, login: str) -> Person | None:
@@ -66,7 +69,7 @@ class TenantDirectory:
         listed = self.file.entries(address_key, groups=groups)
         return (
             *directory.entries(address_key),
-            *(replace(entry, layer=FILE_LAYER) for entry in listed),
+            *(self._layered(entry) for entry in listed),
         )
 
     def identity(self, address_key: str) -> IdentityFacts:
@@ -88,6 +91,34 @@ class TenantDirectory:
         """Give the domains of all directories and of the policy file; nobody is asked for it."""
         return self.file.own_domains() | self._by_domain.keys()
 
+    def people(self) -> Iterator[Listed]:
+        """Give the people of the policy file, then those of each directory whom the file does not list."""
+        yield from self.file.people()
+        named = frozenset(rule.name for rule in self.file.group_rules if "=" in rule.name)
+        for directory in self.directories:
+            for listed, groups in population(directory, named_groups=named):
+                addresses = tuple(self._completed(own, groups) for own in listed.addresses)
+                own = tuple(one for one in addresses if self.file.person_by_address(one.address) is None)
+                if own:
+                    yield Listed(person=listed.person, addresses=own)
+
+    def _completed(self, own: OwnAddress, groups: frozenset[str]) -> OwnAddress:
+        """An address with what the policy file says of it, as :meth:`policies` and :meth:`identity` do."""
+        facts = own.identity
+        organisation = facts.organisation or self.file.organisation(own.address.rpartition("@")[2])
+        listed = self.file.entries(own.address, groups=groups)
+        return OwnAddress(
+            address=own.address,
+            identity=facts
+            if organisation is facts.organisation
+            else replace(facts, organisation=organisation),
+            policies=(*own.policies, *(self._layered(entry) for entry in listed)),
+        )
+
     def directory_of(self, address_key: str) -> LdapDirectory | None:
         """Give the directory that speaks for an address."""
         return self._by_domain.get(address_key.rpartition("@")[2])
+
+
+def _behind(entry: PolicyEntry) -> PolicyEntry:
+    return replace(entry, layer=FILE_LAYER)

@@ -105,7 +105,8 @@ certificates: Final = Table(
     Column("surname", String(200), nullable=False, server_default=""),
     Column("organisation", String(200), nullable=False, server_default=""),
     Column("title", String(200), nullable=False, server_default=""),
-    # What the authority said; empty before that.
+    # What the authority said; empty before that. It may certify less, or more, than was asked for.
+    Column("certified", String(2), nullable=False, server_default=""),
     Column("serial", key_text(64), nullable=False, server_default=""),
     Column("issuer", Text, nullable=False, server_default=""),
     Column("key_id", key_text(32), nullable=False, server_default=""),

@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("surname", sa.String(200), nullable=False, server_default=""),
         sa.Column("organisation", sa.String(200), nullable=False, server_default=""),
         sa.Column("title", sa.String(200), nullable=False, server_default=""),
+        sa.Column("certified", sa.String(2), nullable=False, server_default=""),
         sa.Column("serial", _key(64), nullable=False, server_default=""),
         sa.Column("issuer", sa.Text(), nullable=False, server_default=""),
         sa.Column("key_id", _key(32), nullable=False, server_default=""),
