@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mailsigil.policy.certificates import CertificateRule, first_rule
 from mailsigil.policy.model import (
     BUILT_IN,
     SETTING_NAMES,
@@ -61,3 +62,37 @@ def test_the_built_in_default_leaves_nothing_open(name: str) -> None:
 
 def test_signing_modes_stand_strictest_first() -> None:
     assert list(SigningMode) == [SigningMode.REQUIRED, SigningMode.PREFERRED, SigningMode.NEVER]
+
+
+COLLEAGUES = CertificateRule(recipients=("*@bank.example",), source="corporate")
+OTHERS = CertificateRule(recipients=("*",), source="public")
+
+
+def test_the_order_of_rules_is_a_disagreement() -> None:
+    one = PolicyEntry(source="a", certificates=(COLLEAGUES, OTHERS))
+    other = PolicyEntry(source="b", certificates=(OTHERS, COLLEAGUES))
+    policy = resolve([other, one])
+    assert policy.certificates == Setting((COLLEAGUES, OTHERS), "a")
+    assert [conflict.setting for conflict in policy.conflicts] == ["certificates"]
+
+
+def test_where_entries_disagree_no_domain_signs() -> None:
+    yes, no = PolicyEntry(source="a", domain_signature=True), PolicyEntry(source="b", domain_signature=False)
+    policy = resolve([yes, no])
+    assert policy.domain_signature.value is False
+    assert resolve([yes]).domain_signature.value is True
+
+
+@pytest.mark.parametrize(
+    ("recipients", "rule"),
+    [
+        pytest.param(["Bob@Bank.example"], COLLEAGUES, id="letter case does not count"),
+        pytest.param(["bob@bank.example", "x@y.example"], OTHERS, id="all of them"),
+        pytest.param(["bob@sub.bank.example"], OTHERS, id="a domain is not those below it"),
+        pytest.param([], OTHERS, id="nobody fits no list"),
+        pytest.param([""], OTHERS, id="an address that is none"),
+    ],
+)
+def test_first_rule(recipients: list[str], rule: CertificateRule) -> None:
+    assert first_rule((COLLEAGUES, OTHERS), recipients) == rule
+    assert first_rule((COLLEAGUES,), recipients) == (rule if rule is COLLEAGUES else None)
