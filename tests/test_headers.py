@@ -114,7 +114,7 @@ def test_fields_of_a_trusted_sender() -> None:
         b"Authentication-Results: mx.example.com; smime=pass\r\n"
         b" body.smime-identifier=alice@bank.example body.smime-serial=1f\r\n"
         b' body.smime-issuer="CN=Example Bank Mail CA,O=Example Bank"; dkim=pass\r\n'
-        b" header.d=bank.example header.s=s1\r\n"
+        b" header.d=bank.example header.s=s1 policy.aligned=yes\r\n"
     )
     assert identity.raw == (
         b'Verified-Identity: V4; status=trusted; name="Alice Example";\r\n'
@@ -322,7 +322,13 @@ def test_results_read_by_authres() -> None:
         "body.smime-serial": "1f",
         "body.smime-issuer": "CN=Example Bank Mail CA,O=Example Bank",
     }
-    assert properties(found.results[2]) == {"header.d": "list.example", "header.s": "s2"}
+    assert properties(found.results[1])["policy.aligned"] == "yes"
+    assert properties(found.results[2]) == {
+        "header.d": "list.example",
+        "header.s": "s2",
+        "policy.aligned": "no",
+    }
+    assert properties(found.results[3]) == {}
     assert found.results[2].reason == "the body was changed"
 
 

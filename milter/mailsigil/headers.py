@@ -21,7 +21,7 @@ from mailsigil.message.fields import Field
 from mailsigil.pki.level import identity_text
 from mailsigil.pki.names import CertificateNames, clean_name
 from mailsigil.plan import DeleteField
-from mailsigil.verdict import Identity, Reason, SmimeWord, Status, Verdict
+from mailsigil.verdict import Identity, Note, Reason, SmimeWord, Status, Verdict
 
 RESULTS = "Authentication-Results"
 IDENTITY = "Verified-Identity"
@@ -79,10 +79,10 @@ def identity_fields(
         parts, text = _nobody(verdict)
     else:
         identity = _clean(identity)
-        parts, text = _somebody(verdict, identity), _text(identity)
+        parts, text = _somebody(verdict, identity), _text(verdict, identity)
     parts.append([f"dkim={_author_word(dkim, author_domain).value}"])
     return (
-        fold(RESULTS, _results(verdict, identity, dkim, arc, authserv_id)),
+        fold(RESULTS, _results(verdict, identity, dkim, arc, authserv_id, author_domain)),
         fold(IDENTITY, _listed(parts)),
         fold(TEXT, unstructured(TEXT, text)),
     )
@@ -112,6 +112,7 @@ def _somebody(verdict: Verdict, identity: Identity) -> list[list[str]]:
         "address": identity.address,
         "issuer": identity.issuer,
         "signed": verdict.signed.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if verdict.signed else "",
+        "note": ", ".join(note.token for note in verdict.notes),
     }
     parts += [parameter(name, text) for name, text in texts.items() if text]
     return parts
@@ -128,7 +129,7 @@ def _nobody(verdict: Verdict) -> tuple[list[list[str]], str]:
     return parts, f"Identity Not Verified: {verdict.reason.sentence or _UNCHECKED_SENTENCE}"
 
 
-def _text(identity: Identity) -> str:
+def _text(verdict: Verdict, identity: Identity) -> str:
     names = CertificateNames(
         full_name=identity.name,
         organisation=identity.org,
@@ -136,7 +137,11 @@ def _text(identity: Identity) -> str:
         issuer=identity.issuer,
         addresses=(identity.address,),
     )
-    return identity_text(identity.level, names)
+    text = identity_text(identity.level, names)
+    if verdict.signed is None or Note.SIGNED_EARLIER not in verdict.notes:
+        return text
+    # Most readers see this line alone, beside a date that anybody may have written.
+    return f"{text}, signed on {verdict.signed.astimezone(UTC):%Y-%m-%d}"
 
 
 def _author_word(dkim: Sequence[DkimResult], author_domain: str) -> DkimWord:
@@ -156,11 +161,12 @@ def _results(
     dkim: Sequence[DkimResult],
     arc: ArcResult | None,
     authserv_id: str,
+    author_domain: str,
 ) -> list[str]:
     """RFC 8601 2.2: the server's name, then one result after another, with semicolons before them."""
     parts = [[authserv_id if is_token(authserv_id) else quoted(clean_name(authserv_id))]]
     parts.append(_smime(verdict, identity))
-    parts += [_dkim(result) for result in dkim[:MAX_RESULTS]] or [["dkim=none"]]
+    parts += [_dkim(result, author_domain) for result in dkim[:MAX_RESULTS]] or [["dkim=none"]]
     if arc is not None and arc.word is not DkimWord.NONE:
         reason = [f"reason={quoted(arc.reason)}"] if arc.reason else []
         parts.append([f"arc={arc.word.value}", *reason])  # RFC 8617 10.2
@@ -179,12 +185,15 @@ def _smime(verdict: Verdict, identity: Identity | None) -> list[str]:
     return pieces
 
 
-def _dkim(result: DkimResult) -> list[str]:
+def _dkim(result: DkimResult, author_domain: str) -> list[str]:
     pieces = [f"dkim={result.word.value}"]
     if result.reason and is_plain(result.reason):
         pieces.append(f"reason={quoted(result.reason)}")
     pieces += _property("header.d", result.domain)
     pieces += _property("header.s", result.selector)
+    if result.domain and author_domain:
+        # RFC 8601 2.3: "policy" is for what this host finds by rules of its own.
+        pieces.append(f"policy.aligned={'yes' if aligned(result.domain, author_domain) else 'no'}")
     return pieces
 
 

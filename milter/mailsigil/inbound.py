@@ -44,10 +44,18 @@ class InboundParts:
     """Seconds that run on."""
 
 
-def inbound(fields: Sequence[Field], body: Spool, parts: InboundParts, *, damage: str = "") -> Plan:
+def inbound(
+    fields: Sequence[Field],
+    body: Spool,
+    parts: InboundParts,
+    *,
+    damage: str = "",
+    as_received: tuple[Sequence[Field], Spool] | None = None,
+) -> Plan:
     """Decides what one message's identity headers say.
 
     ``damage`` is what was found wrong when header and body were divided (``Message.damage``).
+    ``as_received`` is the message that came, where this one was inside of it: DKIM speaks of that one.
     """
     # 1. What stands under our names did not come from us.
     forged = strip_forged(fields, parts.authserv_id)
@@ -55,7 +63,7 @@ def inbound(fields: Sequence[Field], body: Spool, parts: InboundParts, *, damage
     received = parts.now()
     verdict = verify(fields, body, parts.verification, at=received, damage=damage)
     # 3. Which domains vouch for it?
-    dkim, arc = domain_results(fields, body, parts, at=received)
+    dkim, arc = domain_results(*(as_received or (fields, body)), parts, at=received)
     # 4. Say so.
     author = parse_author(fields)
     domain = author.address.domain if isinstance(author, Author) else ""
@@ -96,7 +104,9 @@ def domain_results(
 
 def alignment(verdict: Verdict, dkim: Sequence[DkimResult], author_domain: str) -> tuple[str, ...]:
     """What vouches for the author's own domain: ``smime``, the certificate's address; ``dkim``; or both."""
-    certified = {address.rpartition("@")[2].lower() for address in verdict.signers}
+    # A signature that nobody trusts here may name any address.
+    signers = verdict.signers if verdict.word is SmimeWord.PASS else ()
+    certified = {address.rpartition("@")[2].lower() for address in signers}
     found = {
         "smime": author_domain in certified,
         "dkim": any(each.word is DkimWord.PASS and aligned(each.domain, author_domain) for each in dkim),
@@ -116,6 +126,8 @@ def _details(
     details = [("smime", verdict.word.value), ("status", verdict.status.value)]
     if verdict.identity is not None:
         details += [("level", verdict.identity.level.name), ("address", verdict.identity.address)]
+    if verdict.notes:
+        details.append(("note", ",".join(note.token for note in verdict.notes)))
     if verdict.serial:
         details.append(("serial", verdict.serial))
     details += [("dkim", f"{result.word.value}:{result.domain}") for result in dkim]

@@ -6,15 +6,18 @@ what must hold there before a name is put on a signed message.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import getaddresses, parsedate_to_datetime
 
-from mailsigil.message.address import Address
+from mailsigil.message.address import Address, AddressError
 from mailsigil.message.author import Author, AuthorFault, parse_author
 from mailsigil.message.encoded_words import EncodedWordError, decode_words
 from mailsigil.message.fields import Field, named
 from mailsigil.message.mime import Part
 from mailsigil.signature import shown_parts
-from mailsigil.verdict import Reason
+from mailsigil.verdict import Note, Reason
 
 Finding = tuple[Reason, str]
 """Why a message gets no identity, and the detail for the log."""
@@ -44,7 +47,8 @@ def contradiction(fields: Sequence[Field], entity: Part) -> str:
     keys: tuple[bytes, ...] = _BY_CHANCE
     complete = "hp" in entity.media_type.params
     inner = entity.fields
-    if entity.media_type.full in {"message/rfc822", "message/global"}:
+    if entity.media_type.type == "message":
+        # Some readers take message/news and others for a whole message, too; nobody sends those alone.
         if not entity.children:
             return "the signed message cannot be read"
         keys = PROTECTED
@@ -91,19 +95,94 @@ def misleading(fields: Sequence[Field], author: Address) -> Finding | None:
     """Find another name than the author's that a mail program puts in front of the reader.
 
     Outlook shows "Sender on behalf of From". A sender of the author's own domain is what the field is
-    for: a secretary, a system (RFC 5322 3.6.2). One of another domain is somebody about whom the
-    certificate says nothing. Where answers go to is the author's choice, but it must not look like
-    another address than it is.
+    for: a secretary, a system (RFC 5322 3.6.2), and so is a mailing list that calls itself one. Any other
+    is somebody about whom the certificate says nothing. Where answers go to is the author's choice, but
+    it must not look like another address than it is.
     """
     senders = named(fields, b"sender")
     if senders:
         sender = _mailbox(senders[0])
-        if len(senders) > 1 or not isinstance(sender, Author) or sender.address.domain != author.domain:
+        if (
+            len(senders) > 1
+            or not isinstance(sender, Author)
+            or not (sender.address.domain == author.domain or _is_list(sender, fields))
+        ):
             return Reason.SENDER, _text(senders[0])[:200]
     replies = named(fields, b"reply-to")
     if len(replies) > 1 or any(_mailbox(field) is AuthorFault.DECEPTIVE_NAME for field in replies):
         return Reason.REPLY_TO, _text(replies[0])[:200]
     return None
+
+
+_LIST_ID = re.compile(rb"<([A-Za-z0-9_.+-]{1,200})>[ \t]*")
+_LIST_ROLE = re.compile(r"(?:owner-)?(?P<list>.+?)(?:-(?:bounces?|owner|request|admin))?(?:\+[^+]*)?")
+
+
+def _is_list(sender: Author, fields: Sequence[Field]) -> bool:
+    """Tell whether a sender is the list whose name the message bears, and cannot be taken for a person.
+
+    Mailman and others write ``Sender: friends-bounces@lists.example`` and ``List-Id:
+    <friends.lists.example>`` (RFC 2919). Anybody can write that, too, so only such a name will do, alone.
+    """
+    lists = named(fields, b"list-id")
+    found = _LIST_ID.search(lists[0].unfolded) if len(lists) == 1 else None
+    if found is None or sender.display_name:
+        return False
+    local = sender.address.local.lower()
+    role = _LIST_ROLE.fullmatch(local)
+    return (
+        role is not None
+        and role["list"] != local
+        and f"{role['list']}.{sender.address.domain}" == found[1].decode("ascii").lower()
+    )
+
+
+# --- What is true and still worth to be told -------------------------------------------------------------
+
+DATE_TOLERANCE = timedelta(days=1)
+"""Clocks and time zones that are wrong, and mail written today for tomorrow, stay within a day."""
+
+
+def notes(
+    fields: Sequence[Field], author: Address, *, signed: datetime | None, at: datetime
+) -> tuple[Note, ...]:
+    """What a reader should know besides the name; ``at`` is the time of receipt.
+
+    A signed message can be sent again by whoever has got it, under a Date of his own. Its author is still
+    who he is, so this takes no identity away.
+    """
+    found = {
+        Note.SIGNED_EARLIER: signed is not None and _date(fields, at) - signed > DATE_TOLERANCE,
+        Note.REPLY_ELSEWHERE: any(
+            _domain(address) != author.domain
+            for field in named(fields, b"reply-to")
+            for _, address in getaddresses([field.unfolded.decode("utf-8", "replace")])
+        ),
+        Note.OTHER_SENDER: any(
+            not (isinstance(sender := _mailbox(field), Author) and sender.address.same_mailbox(author))
+            for field in named(fields, b"sender")
+        ),
+    }
+    return tuple(note for note, holds in found.items() if holds)
+
+
+def _date(fields: Sequence[Field], at: datetime) -> datetime:
+    """The latest date that a mail program may show: where it finds none, that of the receipt."""
+    dates: list[datetime] = []
+    for field in named(fields, b"date"):
+        try:
+            date = parsedate_to_datetime(field.unfolded.decode("ascii"))
+            dates.append(date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC))
+        except (ValueError, OverflowError, TypeError, IndexError):
+            dates.append(at)
+    return max(dates, default=at)
+
+
+def _domain(address: str) -> str:
+    try:
+        return Address.parse(address).domain
+    except AddressError:
+        return ""
 
 
 def _mailbox(field: Field) -> Author | AuthorFault:

@@ -100,6 +100,27 @@ class Reason(Enum):
         return self.value[1]
 
 
+class Note(Enum):
+    """What a reader of a message with an identity should know besides: a token, and a sentence."""
+
+    SIGNED_EARLIER = (
+        "signed-earlier",
+        "The message was signed long before its date: it may be an old one, sent again by anybody.",
+    )
+    REPLY_ELSEWHERE = ("reply-elsewhere", "Replies go to another domain than the author's.")
+    OTHER_SENDER = ("other-sender", "The Sender field, which nobody signed, names another address.")
+
+    @property
+    def token(self) -> str:
+        """The word for ``note=``."""
+        return self.value[0]
+
+    @property
+    def sentence(self) -> str:
+        """The same for a person."""
+        return self.value[1]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """Who really sent the message. Texts are cleaned of everything that could mislead an eye."""
@@ -131,3 +152,5 @@ class Verdict:
     """Issuer of the signer's certificate as an RFC 4514 string."""
     signed: datetime | None = None
     """The signing time that the signer claims, in UTC."""
+    notes: tuple[Note, ...] = ()
+    """Beside an identity alone."""

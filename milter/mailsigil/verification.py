@@ -27,7 +27,7 @@ from mailsigil.pki.names import CertificateNames
 from mailsigil.pki.path import PathStatus, PathValidator, PathVerdict
 from mailsigil.pki.revocation import Carried, Revocation
 from mailsigil.pki.standing import Standing, best_standing
-from mailsigil.shown import contradiction, elsewhere, misleading
+from mailsigil.shown import contradiction, elsewhere, misleading, notes
 from mailsigil.signature import Ended, Signature, ended, find_signature
 from mailsigil.verdict import Reason, SmimeWord, Status, Verdict
 
@@ -133,18 +133,18 @@ def _steps(
     if not with_identity:
         return base
     # 7. to 9. The author is the one whom the certificate names.
-    author = _author(fields, entity, names, path.anchor_set)
-    if isinstance(author, _Doubt):
-        return _refused(base, SmimeWord.POLICY, author.status, author.reason, author.detail)
+    holder = _holder(fields, entity, names, path.anchor_set)
+    if isinstance(holder, _Doubt):
+        return _refused(base, SmimeWord.POLICY, holder.status, holder.reason, holder.detail)
     # 10. Level and names, as far as the anchor may assert them; a domain's are those of its organisation.
-    identity = identity_of(certificate, path, names, author.mailbox)
-    if not author.whole_domain:
-        return replace(base, identity=identity)
-    organisation = organisation_alone(identity)
-    if organisation is None:
-        detail = f"{author.mailbox} is certified as {identity.level.value}, which is no organisation"
+    identity = identity_of(certificate, path, names, holder.mailbox)
+    shown = organisation_alone(identity) if holder.whole_domain else identity
+    if shown is None:
+        detail = f"{holder.mailbox} is certified as {identity.level.value}, which is no organisation"
         return _refused(base, SmimeWord.POLICY, Status.MISMATCH, Reason.ADDRESS, detail)
-    return replace(base, identity=organisation)
+    # 11. What takes no identity away, and is worth to be told.
+    found = notes(fields, holder.author, signed=base.signed, at=at)
+    return replace(base, identity=shown, notes=found)
 
 
 def _standing(
@@ -185,11 +185,13 @@ class _Doubt:
 class _Holder:
     """Whose certificate it is that speaks for the author."""
 
+    author: Address
     mailbox: Address
+    """The certified one."""
     whole_domain: bool = False
 
 
-def _author(
+def _holder(
     fields: Sequence[Field], entity: Part, names: CertificateNames, anchor_set: AnchorSet
 ) -> _Holder | _Doubt:
     # 7. One author, shown as who he is (RFC 5322 3.6.2).
@@ -198,12 +200,12 @@ def _author(
         return _Doubt(_AUTHOR_REASONS[author])
     # 8. The author's address is one of the certificate's (RFC 8550 3), within the anchor's domains; or the
     # certificate is that of the author's domain, where the anchor's entry lets it be (RFC 3183 3.1).
-    holder = _Holder(author.address)
+    holder = _Holder(author.address, author.address)
     if not any(mailbox.same_mailbox(author.address) for mailbox in mailboxes(names.addresses)):
         domain = signs_for_domain(author.address, names) if anchor_set.domain_signatures else None
         if domain is None:
             return _Doubt(Reason.ADDRESS, f"author {author.address}")
-        holder = _Holder(domain, whole_domain=True)
+        holder = _Holder(author.address, domain, whole_domain=True)
     if not domains_allow(anchor_set, str(author.address)):
         return _Doubt(Reason.DOMAIN, anchor_set.name, Status.UNTRUSTED)
     # 9. No field that a reader sees contradicts the signed ones or the author (RFC 8551 3.1, RFC 9788).

@@ -90,6 +90,7 @@ def _as_json(verdict: Verdict, domains: Domains) -> str:
             "issuer": identity.issuer,
         },
         "signers": list(verdict.signers),
+        "notes": [{"note": note.token, "detail": note.sentence} for note in verdict.notes],
         "signed": verdict.signed and verdict.signed.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "serial": verdict.serial,
         "dkim": [
@@ -120,6 +121,7 @@ def _as_text(verdict: Verdict, domains: Domains) -> str:
         lines.append(f"signed by: {', '.join(verdict.signers)}")
     if verdict.signed:
         lines.append(f"signed at: {verdict.signed:%Y-%m-%d %H:%M:%S} UTC, as the signer says")
+    lines += [f"note: {note.sentence}" for note in verdict.notes]
     lines += [
         f"dkim: {result.word.value} {result.domain} {result.reason}".rstrip() for result in domains.dkim
     ]

@@ -35,9 +35,13 @@ class HeaderBlock:
     separated: bool
 
 
+# "From :" is a field (RFC 5322 4.5).
+_MBOX_LINE = re.compile(rb">?From [ \t]*[^: \t\r\n]")
+
+
 def mbox_line(data: bytes) -> int:
     """Give the length of an mbox ``From`` line that a forwarded message starts with, 0 without one."""
-    if not data.startswith((b"From ", b">From ")):
+    if not _MBOX_LINE.match(data):
         return 0
     return data.find(b"\n") + 1 or len(data)
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from forge import ALICE, CEO, CLEAR_TYPE, OPAQUE_TYPE, TEXT, clear, header, opaque, opaque_mail
+from forge import (
+    ALICE,
+    CEO,
+    CLEAR_TYPE,
+    OPAQUE_TYPE,
+    SIGNATURE_HEAD,
+    TEXT,
+    clear,
+    header,
+    opaque,
+    opaque_mail,
+)
 from headers import HP, PROTECTED
 from structures import Case, _signed_part_nested
 
@@ -50,6 +61,47 @@ def cases() -> Iterator[Case]:
             "a mailing list that changes nothing",
             more(
                 "List-Id: <friends.lists.example>\r\nPrecedence: list\r\nReply-To: friends@lists.example\r\n"
+            ),
+        ),
+        "genuine-list-sender": (
+            "a mailing list that names itself as the sender, as Mailman does",
+            more(
+                "List-Id: Friends of the bank <friends.lists.example>\r\n"
+                "Sender: friends-bounces@lists.example\r\nErrors-To: friends-bounces@lists.example\r\n"
+            ),
+        ),
+        "genuine-list-verp": (
+            "a mailing list with an address for each recipient",
+            more(
+                "List-Id: <friends.lists.example>\r\n"
+                "Sender: friends-bounces+carl=customer.example@lists.example\r\n"
+            ),
+        ),
+        "genuine-list-owner": (
+            "a mailing list that writes as its owner",
+            more("List-Id: <friends.lists.example>\r\nSender: owner-friends@lists.example\r\n"),
+        ),
+        "genuine-apple-version": (
+            "a MIME-Version with a comment, as Apple writes it",
+            clear(
+                head=header().replace(b"1.0", b"1.0 (Mac OS X Mail 16.0 \\(3774.600.62\\))"),
+                before=b"This is an S/MIME signed message\r\n\r\n",
+            ),
+        ),
+        "genuine-boundary-called-so": (
+            "a boundary with that word in it",
+            clear(kind=CLEAR_TYPE.replace(b"=b1", b'="----=_boundary_1"')).replace(
+                b"--b1", b"------=_boundary_1"
+            ),
+        ),
+        "genuine-exchange-disposition": (
+            "a signature part with all that Exchange writes about files",
+            clear().replace(
+                SIGNATURE_HEAD,
+                SIGNATURE_HEAD + b"Content-Description: smime.p7s\r\n"
+                b'Content-Disposition: attachment; filename="smime.p7s";\r\n'
+                b'\tsize=5000; creation-date="Sun, 22 Nov 2026 02:15:00 GMT";\r\n'
+                b'\tmodification-date="Sun, 22 Nov 2026 02:15:00 GMT"\r\n',
             ),
         ),
         "genuine-secretary": ("sent by somebody of the same house", more(f"Sender: Secretary <{CEO}>\r\n")),

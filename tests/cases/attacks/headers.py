@@ -199,6 +199,19 @@ def sender_cases() -> Iterator[Case]:
         "Outlook shows Mallory on behalf of Alice",
         more(f"Sender: The CEO <{MALLORY}>\r\n"),
     )
+    for name, sender, ident in (
+        ("a-person", "ceo@bank2.example", "ceo.bank2.example"),
+        ("another-list", "friends-bounces@lists.example", "enemies.lists.example"),
+        ("another-host", "friends-bounces@evil.example", "friends.lists.example"),
+        ("a-name", '"The CEO" <friends-bounces@lists.example>', "friends.lists.example"),
+        ("two-ids", "friends-bounces@lists.example", "friends.lists.example>\r\nList-Id: <x.example"),
+    ):
+        yield (
+            f"list-sender-{name}",
+            "sender",
+            f"Sender says that it is a mailing list: {name}",
+            more(f"List-Id: <{ident}>\r\nSender: {sender}\r\n"),
+        )
     yield "two-senders", "sender", "two Sender fields", more(f"Sender: {ALICE}\r\nSender: {MALLORY}\r\n")
     yield (
         "deceptive-sender",
@@ -270,6 +283,19 @@ def protected_cases() -> Iterator[Case]:
         "header-mismatch",
         "the whole message was signed under another Subject",
         clear(whole, head=header(subject=b"Pay")),
+    )
+    news = b"Content-Type: message/news\r\n\r\n" + PROTECTED.replace(b"Alice Example <alice", b"Bob <bob")
+    yield (
+        "whole-news-from",
+        "header-mismatch",
+        "a signed news article of Bob's, which some clients show as the message",
+        clear(news + TEXT),
+    )
+    yield (
+        "opaque-from-with-space",
+        "header-mismatch",
+        "a signed From field that looks like the first line of a mailbox file",
+        opaque_mail(opaque(b"From : bob@bank.example\r\n" + TEXT)),
     )
     yield (
         "whole-message-from",
