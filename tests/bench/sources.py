@@ -31,8 +31,8 @@ from mailsigil.keys.secret_files import SecretFile
 from mailsigil.keys.source import SigningKey
 from mailsigil.keys.sources.bao_client import BaoClient, TokenLogin
 from mailsigil.keys.sources.http import HttpClient, TlsFiles
-from mailsigil.keys.sources.openbao import BaoTransit
 from mailsigil.keys.sources.pkcs11 import Token, TokenPlace
+from mailsigil.keys.sources.transit import BaoTransit
 from servers.openbao import OpenBao, program
 from servers.softhsm import LABEL, MODULE, SoftHsm
 

@@ -26,7 +26,8 @@ from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.secret_files import SecretFile
 from mailsigil.keys.sources.bao_client import AppRoleLogin, BaoClient, TokenLogin
 from mailsigil.keys.sources.http import HttpClient, TlsFiles
-from mailsigil.keys.sources.openbao import BaoAuthority, BaoStore, BaoTransit, path_of
+from mailsigil.keys.sources.openbao import BaoAuthority, BaoStore, path_of
+from mailsigil.keys.sources.transit import BaoTransit
 from mailsigil.keys.subject import SubjectRequest
 from mailsigil.pki.names import certificate_addresses
 from servers.openbao import OpenBao, program

@@ -2,63 +2,36 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Final, Literal
-from urllib.parse import urlsplit
+from typing import Final, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from mailsigil.config.directories import MailDomain
 from mailsigil.config.fields import AbsolutePath, List, OptionalPath
+from mailsigil.config.openbao import OpenBaoSource, TransitStore
 from mailsigil.config.section import Section
+from mailsigil.config.source_fields import KeyKindName, Mailbox, Secret, SourceName, Url
 
-CREDENTIAL: Final = "credential:"
-"""Before the name of a systemd credential, where else the path of a file stands."""
+__all__ = [
+    "KINDS",
+    "CmpSource",
+    "EmbeddedSource",
+    "EnrolmentSettings",
+    "EstSource",
+    "FolderSource",
+    "KeyKindName",
+    "Kind",
+    "Mailbox",
+    "OpenBaoSource",
+    "Pkcs11Source",
+    "Secret",
+    "SourceName",
+    "SourceSettings",
+    "TokenStore",
+    "TransitStore",
+    "Url",
+]
 
-_SECRET: Final = re.compile(r"credential:[A-Za-z0-9_.@-]{1,200}|/[^\0]*")
-_MAILBOX: Final = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}")
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
-
-
-def _secret(text: str) -> str:
-    if text and not _SECRET.fullmatch(text):
-        # The value is not repeated: it may be the secret itself.
-        raise ValueError(
-            'secrets do not stand in this file: give the path of a file, or "credential:NAME" for a systemd'
-            " credential"
-        )
-    return text
-
-
-def _url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("https", "http") and parts.hostname and (parts.port or 1)
-    except ValueError:
-        usable = False
-    if not usable or not text.isprintable() or " " in text or parts.username or parts.query or parts.fragment:
-        raise ValueError(f'"{text}" is no URL; write one like "https://ca.bank.example/path"')
-    return text.rstrip("/")
-
-
-def _name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise ValueError(f'"{text}" is no name of a source; use letters, digits, spaces and ". _ -"')
-    return text
-
-
-def _mailbox(text: str) -> str:
-    if not _MAILBOX.fullmatch(text):
-        raise ValueError(f'"{text}" is no local part of an address in lower case')
-    return text
-
-
-Secret = Annotated[str, AfterValidator(_secret)]
-Url = Annotated[str, AfterValidator(_url)]
-SourceName = Annotated[str, AfterValidator(_name)]
-Mailbox = Annotated[str, AfterValidator(_mailbox)]
-
-KeyKindName = Literal["p256", "p384", "rsa2048", "rsa3072", "rsa4096", "ed25519"]
 Kind = Literal["folder", "pkcs11", "openbao", "est", "cmp", "embedded"]
 
 
@@ -83,37 +56,6 @@ class Pkcs11Source(Section):
         description="Folder with the certificates (PEM), matched to the keys by public key. Empty: they are"
         " on the token.",
     )
-
-
-class OpenBaoSource(Section):
-    """For kind = "openbao": OpenBao or HashiCorp Vault."""
-
-    url: Url = Field(description="Its address, without /v1.")
-    engine: Literal["pki-sign", "pki-issue", "kv", "transit"] = Field(
-        description='"pki-sign": its authority signs keys made here; "pki-issue": it makes the keys, too;'
-        ' "kv": keys and certificates lie in KV version 2; "transit": it signs, and keys never leave it.'
-    )
-    mount: str = Field(default="", max_length=200, description="Where the engine is. Empty: as it is named.")
-    namespace: str = Field(default="", max_length=200, description="Namespace, where there are several.")
-    role: str = Field(default="", max_length=200, description="Role of the pki engines.")
-    key_path: str = Field(
-        default="{address}",
-        min_length=1,
-        max_length=400,
-        description="Name of the entry in kv or of the key in transit; {address}, {local} and {domain} are"
-        " replaced.",
-    )
-    certificates: OptionalPath = Field(
-        default="", description="Folder with the certificates (PEM) of the keys in transit."
-    )
-    passphrase_file: Secret = Field(
-        default="", description="File with the passphrase of PKCS#12 or encrypted PKCS#8 in kv."
-    )
-    token_file: Secret = Field(default="", description='File with a token, or "credential:NAME".')
-    role_id: str = Field(default="", max_length=200, description="In place of a token: AppRole, its role_id.")
-    secret_id_file: Secret = Field(default="", description="AppRole: file with the secret_id.")
-    approle_mount: str = Field(default="approle", max_length=200, description="Where AppRole is.")
-    ca_file: OptionalPath = Field(default="", description="Authorities that vouch for it, PEM.")
 
 
 class EstSource(Section):
@@ -154,6 +96,18 @@ class EmbeddedSource(Section):
     folder: AbsolutePath = Field(description="Folder of the authority (mailsigil ca init).")
 
 
+class TokenStore(Section):
+    """For key_store = "pkcs11": keys are made on an HSM or token, and never leave it."""
+
+    module: AbsolutePath = Field(description="The maker's PKCS#11 library.")
+    token: str = Field(min_length=1, max_length=32, description="Label of the token.")
+    pin_file: Secret = Field(
+        min_length=1,
+        description='File with the user PIN, or "credential:NAME". A wrong PIN is tried once, and not again'
+        " before this file changes.",
+    )
+
+
 class EnrolmentSettings(Section):
     """Keys that are made and certified on demand: of "est", "cmp", "embedded" and the pki engines."""
 
@@ -162,7 +116,16 @@ class EnrolmentSettings(Section):
         description="Folder for enrolled keys, so that a restart does not enrol again; the key agent's user"
         " alone may read it. Empty: a folder of the source's name in /var/lib/mailsigil/keyd.",
     )
-    key: KeyKindName = Field(default="p256", description="The kind of key that is made.")
+    key: KeyKindName = Field(
+        default="p256",
+        description="The kind of key that is made, unless the authority tells (EST) that it wants another.",
+    )
+    key_store: Literal["files", "pkcs11", "transit"] = Field(
+        default="files",
+        description='Where keys are made and stay: "files" of the state folder; "pkcs11": on a token, with a'
+        ' section [source.token]; "transit": in OpenBao, with a section [source.transit]. The state folder'
+        " then holds certificates alone.",
+    )
     on_demand: bool = Field(
         default=True,
         description="true: whoever's mail is to be signed gets a certificate. false: renew what there is,"
@@ -224,6 +187,12 @@ class SourceSettings(Section):
         le=604_800,
         description="Seconds beyond key_seconds that they serve while the source does not answer.",
     )
+    when_silent: Literal["wait", "others"] = Field(
+        default="wait",
+        description="Where another source has keys for the same sender, and this one does not answer, or"
+        ' answers wrongly, and nothing is known from before: "wait": no other key signs in its place, and'
+        ' mail that must be signed waits (451); "others": theirs sign, and the log names this source.',
+    )
     folder: FolderSource | None = None
     pkcs11: Pkcs11Source | None = None
     openbao: OpenBaoSource | None = None
@@ -231,12 +200,14 @@ class SourceSettings(Section):
     cmp: CmpSource | None = None
     embedded: EmbeddedSource | None = None
     enrolment: EnrolmentSettings | None = None
+    token: TokenStore | None = None
+    transit: TransitStore | None = None
 
     @property
     def issues(self) -> bool:
         """The source certifies keys, in place of holding them."""
         if self.openbao is not None:
-            return self.openbao.engine in ("pki-sign", "pki-issue")
+            return self.openbao.issues
         return self.kind in ("est", "cmp", "embedded")
 
     @model_validator(mode="after")
@@ -263,13 +234,27 @@ def _problem(source: SourceSettings) -> str:
             return "the section [source.enrolment] is for sources that certify keys, and this one holds them"
         if (source.enrolment.level == "V3") != bool(source.enrolment.organisation):
             return '"organisation" and level = "V3" belong together'
-    return ""
+    return _store_problem(source)
+
+
+def _store_problem(source: SourceSettings) -> str:
+    """What the place of keys lacks; empty where all is well."""
+    store = source.enrolment.key_store if source.enrolment is not None else "files"
+    for name, section, given in (("pkcs11", "token", source.token), ("transit", "transit", source.transit)):
+        if store == name and given is None:
+            return f'key_store = "{name}" needs its settings in a section [source.{section}] below'
+        if store != name and given is not None:
+            return f'the section [source.{section}] is for key_store = "{name}" of [source.enrolment]'
+    made_there = source.est is not None and source.est.server_keygen
+    if store != "files" and (made_there or (source.openbao and source.openbao.engine == "pki-issue")):
+        return f'key_store = "{store}" makes the keys itself: have the authority make none'
+    return source.transit.problem() if source.transit is not None else ""
 
 
 def _login_problem(source: SourceSettings) -> str:
     """What a login lacks; empty where all is well."""
     if source.openbao is not None:
-        return _openbao_problem(source.openbao, issues=source.issues)
+        return source.openbao.problem()
     login = source.est or source.cmp
     if login is not None and bool(login.client_certificate) != bool(login.client_key):
         return '"client_certificate" and "client_key" belong together'
@@ -283,16 +268,4 @@ def _login_problem(source: SourceSettings) -> str:
             return '"reference" and "secret_file" belong together'
         if bool(source.cmp.reference) == bool(source.cmp.client_certificate):
             return '[source.cmp] needs either "reference" with "secret_file", or "client_certificate"'
-    return ""
-
-
-def _openbao_problem(bao: OpenBaoSource, *, issues: bool) -> str:
-    if bool(bao.token_file) == bool(bao.role_id):
-        return '[source.openbao] needs either "token_file", or "role_id" with "secret_id_file"'
-    if bool(bao.role_id) != bool(bao.secret_id_file):
-        return '"role_id" and "secret_id_file" belong together'
-    if issues and not bao.role:
-        return f'engine = "{bao.engine}" needs "role"'
-    if bao.engine == "transit" and not bao.certificates:
-        return 'engine = "transit" needs "certificates", for it holds keys alone'
     return ""

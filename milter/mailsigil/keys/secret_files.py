@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailsigil.config.sources import CREDENTIAL
+from mailsigil.config.source_fields import CREDENTIAL
 from mailsigil.keys.errors import KeyFileError, SourceRefused
 from mailsigil.keys.key_files import MAX_PASSPHRASE, Custody, read_key_file, read_passphrase
 

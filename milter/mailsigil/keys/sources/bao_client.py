@@ -32,7 +32,7 @@ class TokenLogin:
         token = self._token.read().decode("ascii", "replace")
         told = client.exchange("GET", "auth/token/lookup-self", token=token)
         data = client.table(told, "data")
-        return token, float(data.get("ttl") or 0), bool(data.get("renewable"))
+        return token, _seconds(data.get("ttl")), bool(data.get("renewable"))
 
 
 class AppRoleLogin:
@@ -47,11 +47,32 @@ class AppRoleLogin:
         """Gives a fresh token, its seconds, and whether it can be renewed."""
         secret = self._secret_id.read().decode("ascii", "replace")
         told = client.exchange("POST", self._path, {"role_id": self._role_id, "secret_id": secret})
-        auth = client.table(told, "auth")
-        token = auth.get("client_token")
-        if not isinstance(token, str) or not token.isprintable() or not token:
-            raise SourceAnswer(client.source, "the login brought no token", "Look at the AppRole's settings")
-        return token, float(auth.get("lease_duration") or 0), bool(auth.get("renewable"))
+        return fresh_token(client, told)
+
+
+class CertificateLogin:
+    """Logs in with the TLS client certificate of the connection."""
+
+    def __init__(self, *, mount: str, role: str) -> None:
+        self._path = f"auth/{quote(mount.strip('/'), safe='/')}/login"
+        self._role = role
+
+    def log_in(self, client: BaoClient) -> tuple[str, float, bool]:
+        """Gives a fresh token, its seconds, and whether it can be renewed."""
+        told = client.exchange("POST", self._path, {"name": self._role} if self._role else {})
+        return fresh_token(client, told)
+
+
+def fresh_token(client: BaoClient, told: Mapping[str, Any]) -> tuple[str, float, bool]:
+    """Reads the answer to a login. Raises SourceAnswer."""
+    auth = client.table(told, "auth")
+    token = auth.get("client_token")
+    if not isinstance(token, str) or not token.isprintable() or not token:
+        raise SourceAnswer(client.source, "the login brought no token", "Look at the login's settings there")
+    return token, _seconds(auth.get("lease_duration")), bool(auth.get("renewable"))
+
+
+Login = TokenLogin | AppRoleLogin | CertificateLogin
 
 
 class BaoClient:
@@ -60,7 +81,7 @@ class BaoClient:
     def __init__(
         self,
         http: HttpClient,
-        login: TokenLogin | AppRoleLogin,
+        login: Login,
         *,
         namespace: str = "",
         clock: Callable[[], float] = time.monotonic,
@@ -142,7 +163,7 @@ class BaoClient:
     def _renew(self, now: float) -> None:
         try:
             auth = self.table(self.exchange("POST", "auth/token/renew-self", {}, token=self._token), "auth")
-            self._keep(self._token, float(auth.get("lease_duration") or 0), bool(auth.get("renewable")), now)
+            self._keep(self._token, _seconds(auth.get("lease_duration")), bool(auth.get("renewable")), now)
         except SourceUnavailable:
             raise
         except SourceError as error:
@@ -214,3 +235,8 @@ class BaoClient:
         if not isinstance(told, dict):
             raise SourceAnswer(self.source, "the answer is no JSON object", "Correct the URL")
         return told
+
+
+def _seconds(value: object) -> float:
+    """A token's life; what is no number is taken for one without an end, which a refusal ends."""
+    return float(value) if isinstance(value, int | float) and value > 0 else 0.0

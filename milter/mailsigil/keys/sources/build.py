@@ -15,33 +15,29 @@ from typing import Final
 from cryptography import x509
 
 from mailsigil.cms.algorithms import default_scheme
-from mailsigil.config.sources import (
-    CmpSource,
-    EnrolmentSettings,
-    EstSource,
-    OpenBaoSource,
-    Pkcs11Source,
-    SourceSettings,
-)
+from mailsigil.config.openbao import BaoLogin
+from mailsigil.config.sources import CmpSource, EnrolmentSettings, EstSource, SourceSettings
 from mailsigil.keys.answers import read_certificates
-from mailsigil.keys.enrolment import EnrolledKeys
+from mailsigil.keys.enrolment import EnrolledKeys, Placement
 from mailsigil.keys.errors import KeyFileError, SourceRefused
 from mailsigil.keys.folder import KeyFolder
 from mailsigil.keys.guard import Breaker, Guard
 from mailsigil.keys.key_files import identity_from, read_key_file
+from mailsigil.keys.placed_keyring import KeyPlace
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.remote import Lookup, RemoteKeys
 from mailsigil.keys.routes import DomainRoute
 from mailsigil.keys.secret_files import SecretFile
 from mailsigil.keys.source import Issuer, KeyMaker, KeySource
-from mailsigil.keys.sources.bao_client import AppRoleLogin, BaoClient, TokenLogin
+from mailsigil.keys.sources.bao_client import AppRoleLogin, BaoClient, CertificateLogin, Login, TokenLogin
 from mailsigil.keys.sources.cmp import CmpAuthority
 from mailsigil.keys.sources.cmp_protection import Protector, SharedSecret, SignatureProtector
 from mailsigil.keys.sources.embedded import EmbeddedIssuer
 from mailsigil.keys.sources.est import BasicLogin, EstAuthority
 from mailsigil.keys.sources.http import HttpClient, TlsFiles
-from mailsigil.keys.sources.openbao import BaoAuthority, BaoStore, BaoTransit
+from mailsigil.keys.sources.openbao import BaoAuthority, BaoStore
 from mailsigil.keys.sources.pkcs11 import Token, TokenPlace
+from mailsigil.keys.sources.transit import BaoTransit
 from mailsigil.keys.subject import SubjectRequest
 from mailsigil.pki.level import Level
 
@@ -105,7 +101,14 @@ def build_issuing(settings: SourceSettings, *, now: Now = utc_now) -> Issuing:
 def build_lookup(settings: SourceSettings, *, now: Now = utc_now) -> Lookup:
     """Builds the service of a source that holds keys; raises ValueError for one that certifies them."""
     if settings.pkcs11 is not None:
-        return Token(settings.name, _token_place(settings.name, settings.pkcs11), now=now)
+        held = settings.pkcs11
+        place = TokenPlace(
+            module=held.module,
+            token=held.token,
+            pin=SecretFile(settings.name, held.pin_file),
+            certificates=held.certificates,
+        )
+        return Token(settings.name, place, now=now)
     bao = settings.openbao
     if bao is None or settings.issues:
         raise ValueError(f'the source "{settings.name}" is not asked for keys')
@@ -139,49 +142,74 @@ def build_cmp(name: str, cmp: CmpSource, timeout: float, now: Now) -> CmpAuthori
     return CmpAuthority(http, protector=protector, secret=secret, trusted=trusted, now=now)
 
 
-def build_bao_client(name: str, bao: OpenBaoSource, timeout: float) -> BaoClient:
+def build_bao_client(name: str, bao: BaoLogin, timeout: float) -> BaoClient:
     """Builds the client of an OpenBao or Vault server."""
-    http = HttpClient(name, bao.url, tls=TlsFiles(ca_file=bao.ca_file), timeout=timeout)
-    login: TokenLogin | AppRoleLogin
+    tls = TlsFiles(ca_file=bao.ca_file, certificate=bao.client_certificate, key=bao.client_key)
+    http = HttpClient(name, bao.url, tls=tls, timeout=timeout)
+    login: Login
     if bao.role_id:
         secret_id = SecretFile(name, bao.secret_id_file)
         login = AppRoleLogin(mount=bao.approle_mount, role_id=bao.role_id, secret_id=secret_id)
-    else:
+    elif bao.token_file:
         login = TokenLogin(SecretFile(name, bao.token_file))
+    else:
+        login = CertificateLogin(mount=bao.cert_mount, role=bao.cert_role)
     return BaoClient(http, login, namespace=bao.namespace)
+
+
+def build_place(settings: SourceSettings, state: Path, *, now: Now = utc_now) -> KeyPlace | None:
+    """Builds the place where a source's keys are made; None where they lie in files of the state folder."""
+    if settings.token is not None:
+        pin = SecretFile(settings.name, settings.token.pin_file)
+        place = TokenPlace(
+            module=settings.token.module, token=settings.token.token, pin=pin, certificates=str(state)
+        )
+        return Token(settings.name, place, now=now)
+    if settings.transit is not None:
+        transit = settings.transit
+        client = build_bao_client(settings.name, transit, settings.timeout)
+        mount, path = transit.mount, transit.key_path
+        return BaoTransit(client, mount=mount, path=path, certificates=state, now=now)
+    return None
+
+
+def state_folder(settings: SourceSettings) -> Path:
+    """The folder of a source that enrols."""
+    enrolment = settings.enrolment or EnrolmentSettings()
+    return Path(enrolment.state or STATE_FOLDER / settings.name)
 
 
 def _key_source(settings: SourceSettings, now: Now) -> KeySource:
     if settings.folder is not None:
         return KeyFolder(settings.folder.path)
-    breaker = Breaker(failures=settings.failures, pause=settings.pause_seconds)
-    guard = Guard(settings.name, timeout=settings.timeout, breaker=breaker)
     if not settings.issues:
-        service = build_lookup(settings, now=now)
-        fresh, stale = settings.key_seconds, settings.stale_seconds
-        return RemoteKeys(service, guard, key_seconds=fresh, stale_seconds=stale)
+        return _remote(settings, build_lookup(settings, now=now))
     issuing = build_issuing(settings, now=now)
     enrolment = settings.enrolment or EnrolmentSettings()
+    state = state_folder(settings)
+    place = build_place(settings, state, now=now)
     return EnrolledKeys(
         issuing.issuer,
-        guard,
-        state=Path(enrolment.state or STATE_FOLDER / settings.name),
+        _guard(settings),
+        state=state,
         kind=KeyKind(enrolment.key),
         now=now,
         subject_of=partial(subject_of, enrolment),
         on_demand=enrolment.on_demand,
         renew_before=timedelta(days=enrolment.renew_days),
         maker=issuing.maker,
+        placement=None if place is None else Placement(place, _remote(settings, place)),
     )
 
 
-def _token_place(name: str, settings: Pkcs11Source) -> TokenPlace:
-    return TokenPlace(
-        module=settings.module,
-        token=settings.token,
-        pin=SecretFile(name, settings.pin_file),
-        certificates=settings.certificates,
-    )
+def _remote(settings: SourceSettings, service: Lookup) -> RemoteKeys:
+    fresh, stale = settings.key_seconds, settings.stale_seconds
+    return RemoteKeys(service, _guard(settings), key_seconds=fresh, stale_seconds=stale)
+
+
+def _guard(settings: SourceSettings) -> Guard:
+    breaker = Breaker(failures=settings.failures, pause=settings.pause_seconds)
+    return Guard(settings.name, timeout=settings.timeout, breaker=breaker)
 
 
 def _signature_protector(name: str, cmp: CmpSource) -> SignatureProtector:

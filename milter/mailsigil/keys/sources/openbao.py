@@ -1,10 +1,7 @@
-"""OpenBao and Vault: an authority (``pki``), a store of keys (``kv`` 2), or a signer (``transit``)."""
+"""OpenBao and Vault: an authority (``pki``), or a store of keys (``kv`` 2). The signer is in transit.py."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -12,9 +9,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from mailsigil.cms.algorithms import Family, Scheme
 from mailsigil.keys.answers import (
     Question,
     checked_chain,
@@ -22,10 +18,7 @@ from mailsigil.keys.answers import (
     read_pkcs12,
     read_private_key,
 )
-from mailsigil.keys.bound_key import BoundKey, bind
-from mailsigil.keys.certificate_folder import CertificateFolder, Group
 from mailsigil.keys.errors import KeyFileError, SourceAnswer
-from mailsigil.keys.fitness import public_key_of
 from mailsigil.keys.newkey import CertifiableKey, NewKey
 from mailsigil.keys.profile import PrivateKey
 from mailsigil.keys.secret_files import SecretFile
@@ -34,7 +27,6 @@ from mailsigil.keys.source import HeldKey
 from mailsigil.keys.sources.bao_client import BaoClient
 from mailsigil.keys.subject import SubjectRequest
 
-_TRANSIT: Final = frozenset(scheme for scheme in Scheme if scheme is not Scheme.ED25519)
 _PKCS12_FIELDS: Final = ("pkcs12", "p12", "pfx")
 _KEY_FIELDS: Final = ("private_key", "key")
 _CERTIFICATE_FIELDS: Final = ("certificate", "cert", "chain", "ca_chain")
@@ -99,12 +91,12 @@ class BaoAuthority:
             must_exist=True,
             once=True,
         )
-        key = read_private_key(self.name, _text(self.name, told, "private_key"))
+        key = read_private_key(self.name, text_of(self.name, told, "private_key"))
         new = NewKey(request, key)
         return new, self._chain(request, told, new.spki)
 
     def _chain(self, request: SubjectRequest, told: Mapping[str, Any], spki: bytes) -> tuple[bytes, ...]:
-        texts = [_text(self.name, told, "certificate"), _joined(told.get("ca_chain"))]
+        texts = [text_of(self.name, told, "certificate"), _joined(told.get("ca_chain"))]
         texts.append(_joined(told.get("issuing_ca")) if not texts[1].strip() else b"")
         certificates = read_certificates(self.name, b"\n".join(texts))
         question = Question(source=self.name, address=request.address, now=self._now(), spki=spki)
@@ -164,92 +156,11 @@ class BaoStore:
         source = self._client.source
         for name in _PKCS12_FIELDS:
             if name in fields:
-                return read_pkcs12(source, _text(source, fields, name), passphrase=passphrase)
+                return read_pkcs12(source, text_of(source, fields, name), passphrase=passphrase)
         name = next((each for each in _KEY_FIELDS if each in fields), _KEY_FIELDS[0])
-        key = read_private_key(source, _text(source, fields, name), passphrase=passphrase)
+        key = read_private_key(source, text_of(source, fields, name), passphrase=passphrase)
         certificates = b"\n".join(_joined(fields[each]) for each in _CERTIFICATE_FIELDS if each in fields)
         return key, read_certificates(source, certificates)
-
-
-class BaoTransit:
-    """Keys in the transit engine, which signs; certificates in a folder. A Lookup of ``remote.py``."""
-
-    def __init__(
-        self,
-        client: BaoClient,
-        *,
-        mount: str,
-        path: str,
-        certificates: Path,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._client = client
-        self._mount = quote((mount or "transit").strip("/"), safe="/")
-        self._path = path
-        self._folder = CertificateFolder(client.source, certificates)
-        self._now = now
-
-    def lookup(self, address: str) -> tuple[BoundKey, ...]:
-        """Gives the keys for an address, the newest certificate first. Raises SourceError."""
-        self._folder.refresh()
-        groups = self._folder.find(address)
-        if not groups:
-            return ()
-        name = path_of(self._path, address)
-        versions = self._versions(name)
-        return tuple(self._bound(address, group, name, versions) for group in groups)
-
-    def reload(self) -> None:
-        """Logs in anew."""
-        self._client.forget()
-
-    def _bound(self, address: str, group: Group, name: str, versions: Mapping[bytes, int]) -> BoundKey:
-        source = self._client.source
-        question = Question(source=source, address=address, now=self._now())
-        version = versions.get(public_key_of(group[0]))
-        if version is None:
-            raise question.wrong(
-                f'the key "{name}" there is another one than the certificate is for',
-                "Have a certificate issued for this key, or correct key_path",
-            )
-
-        def sign(scheme: Scheme, data: bytes) -> bytes:
-            return self._sign(name, version, scheme, data)
-
-        return bind(question, group, sign, only=_TRANSIT)
-
-    def _versions(self, name: str) -> Mapping[bytes, int]:
-        """The public keys (SubjectPublicKeyInfo) of all versions of a key."""
-        versions = self._client.ask("GET", f"{self._mount}/keys/{name}").get("keys")
-        found: dict[bytes, int] = {}
-        for number, version in versions.items() if isinstance(versions, dict) else ():
-            try:
-                key = load_pem_public_key(str(version["public_key"]).encode())
-                found[key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)] = int(number)
-            except (ValueError, TypeError, KeyError):
-                continue  # A kind of key that signs no mail.
-        return found
-
-    def _sign(self, name: str, version: int, scheme: Scheme, data: bytes) -> bytes:
-        body: dict[str, object] = {
-            "input": base64.b64encode(hashlib.new(scheme.digest, data).digest()).decode(),
-            "prehashed": True,
-            "key_version": version,
-            "hash_algorithm": f"sha2-{scheme.digest.removeprefix('sha')}",
-        }
-        if scheme.family is Family.ECDSA:
-            body["marshaling_algorithm"] = "asn1"
-        else:
-            body["signature_algorithm"] = "pss" if scheme.family is Family.RSA_PSS else "pkcs1v15"
-            body["salt_length"] = "hash"
-        told = self._client.ask("POST", f"{self._mount}/sign/{name}", body, must_exist=True)
-        signature = _text(self._client.source, told, "signature").rpartition(b":")[2]
-        try:
-            return base64.b64decode(signature, validate=True)
-        except binascii.Error as error:
-            raise SourceAnswer(
-                self._client.source, "the answer holds no signature", "Look at the service's log"
-            ) from error
 
 
 def _names(request: SubjectRequest) -> dict[str, object]:
@@ -261,7 +172,8 @@ def _names(request: SubjectRequest) -> dict[str, object]:
     }
 
 
-def _text(source: str, told: Mapping[str, Any], name: str) -> bytes:
+def text_of(source: str, told: Mapping[str, Any], name: str) -> bytes:
+    """Gives a text of an answer. Raises SourceAnswer where there is none."""
     value = told.get(name)
     if not isinstance(value, str) or not value:
         raise SourceAnswer(source, f'the answer has no "{name}"', "Look at engine, role and key_path")
