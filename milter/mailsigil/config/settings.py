@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
+from mailsigil.config.delivery import DeliverySettings
 from mailsigil.config.directories import DirectorySettings
 from mailsigil.config.fields import (
     AbsolutePath,
@@ -324,6 +325,7 @@ class Settings(Section):
     source: List[SourceSettings] = ()
     dovecot: DovecotSettings = DovecotSettings()
     storage: List[StorageSettings] = ()
+    delivery: DeliverySettings = DeliverySettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
     trust: List[TrustSettings] = ()
     revocation: RevocationSettings = RevocationSettings()
