@@ -32,6 +32,11 @@ class KeyAgent:
         self._sources = tuple(sources)
         self._now = now
 
+    @property
+    def sources(self) -> tuple[KeySource, ...]:
+        """Where the keys come from."""
+        return self._sources
+
     def find(self, address: str, *, source: str = "") -> tuple[Credential, ...]:
         """Gives the credentials that are valid now for an address (key form), source by source.
 
