@@ -220,6 +220,18 @@ def test_the_client_outlives_a_restart(agent: KeyAgent, path: Path, alice: Emplo
         verify_with(alice.key.public_key(), Scheme.ECDSA_SHA256, sign(client, b"again"), b"again")
 
 
+def test_a_copy_of_the_socket_in_a_process_that_is_being_started_keeps_nothing_alive(path: Path) -> None:
+    ended = listen(path, mode=0o600)
+    copy = os.dup(ended.fileno())  # as any child has it from fork to exec
+    ended.close()
+    try:
+        with pytest.raises(KeyAgentUnavailable, match="Connection refused"):
+            KeyAgentClient(path, sleep=lambda seconds: None).ping()
+        listen(path, mode=0o600).close()
+    finally:
+        os.close(copy)
+
+
 def test_the_client_waits_for_an_agent_that_is_coming(agent: KeyAgent, path: Path) -> None:
     client = KeyAgentClient(path)
     answers: list[int] = []

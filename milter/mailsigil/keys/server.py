@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -46,12 +47,26 @@ class Answering(Protocol):
         ...
 
 
-def listen(path: Path, *, mode: int) -> socket.socket:
+class Listener(socket.socket):
+    """A listening unix socket whose close ends it for all who hold a copy; for its owner to close alone.
+
+    A program that this process starts has a copy of each descriptor from fork to exec. Until then the kernel
+    would let callers queue up on a socket that nobody serves, and a successor would meet "another agent".
+    """
+
+    def close(self) -> None:
+        """Ends it, and closes this descriptor."""
+        with contextlib.suppress(OSError):  # closed already, or not listening yet
+            self.shutdown(socket.SHUT_RDWR)
+        super().close()
+
+
+def listen(path: Path, *, mode: int) -> Listener:
     """Opens the agent's socket; a stale one is replaced.
 
     Raises KeyAgentSetupError when another agent answers there, or the place cannot be used.
     """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = Listener(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path)
         # Nobody connects before the mode is right: until then only the own user may.
