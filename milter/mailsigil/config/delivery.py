@@ -64,7 +64,7 @@ class DeliverySettings(Section):
         default="/run/mailsigil/keyd-decrypt.sock",
         description="Path of the unix socket between the service and the key agent.",
     )
-    workers: int = Field(default=2, ge=1, le=64, description="Processes that decrypt and verify.")
+    processes: int = Field(default=2, ge=1, le=64, description="Processes that decrypt and verify.")
     connections: int = Field(
         default=16, ge=1, le=1024, description="Messages that one process takes at a time."
     )
