@@ -10,6 +10,7 @@ from mailsigil.cli.logs import start_logging
 from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import settings_option
 from mailsigil.config.settings import Settings
+from mailsigil.dovecot.companion import DovecotServices
 from mailsigil.keys.errors import KeyAgentSetupError
 from mailsigil.keys.keyd import run_agent
 from mailsigil.keys.sources.build import build_sources
@@ -31,6 +32,7 @@ def command(settings: Settings) -> None:
             processes=keyd.processes,
             more=partial(build_sources, settings.source),
             admin_socket=keyd.admin_path,
+            companions=[DovecotServices(settings.dovecot, settings.storage)],
         )
     except (KeyAgentSetupError, PrivilegeError) as error:
         raise Misuse(str(error)) from error

@@ -31,6 +31,7 @@ COMMANDS = {
     "trust": "The authorities that are believed: list them, check them, prepare a new one.",
     "ca": "The embedded certification authority.",
     "keys": "The keys that the key agent holds: list them, import existing ones, reload.",
+    "storage": "Keys that encrypt stored mail: make them, replace them, list them.",
     "km": "The conformance test for your own CA or key-management system.",
     "demo": "A throwaway organisation on a private Postfix: sign, send, verify, show.",
 }

@@ -101,9 +101,10 @@ userdb passwd-file {{
 class Dovecot:
     """Starts on entry, stops on exit. Needs root, as Dovecot does.
 
-    ``users`` are names (with their domain) and passwords. ``more`` is appended to the configuration, and is
-    written in the words of the version that runs (see ``version``). ``own_userdb`` leaves the user database
-    to ``more``. With ``certificate`` and ``key`` (PEM files) STARTTLS is offered.
+    ``users`` are names (with their domain) and passwords. ``before`` stands in front of the user database and
+    ``more`` at the end of the configuration, in the words of the version that runs (see ``version``).
+    ``own_userdb`` leaves the user database to them. With ``certificate`` and ``key`` (PEM files) STARTTLS is
+    offered.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Dovecot:
         folder: Path,
         users: Mapping[str, str],
         *,
+        before: str = "",
         more: str = "",
         protocols: Sequence[str] = ("imap", "lmtp"),
         root: Path | None = None,
@@ -124,6 +126,7 @@ class Dovecot:
         self.lmtp_socket = folder / "lmtp.sock"
         self.imap_port = free_port()
         self.root = root
+        self.before = before
         self.more = more
         self._users = dict(users)
         self._protocols = tuple(protocols)
@@ -231,9 +234,10 @@ class Dovecot:
             else " ".join(self._protocols),
         }
         parts = [_COMMON, _LISTENERS, _V24 if new else _V23]
+        text = "".join(part.format(**values) for part in parts) + self.before
         if not self._own_userdb:
-            parts.append(_V24_USERDB if new else _V23_USERDB)
-        text = "".join(part.format(**values) for part in parts) + self._tls_text(new) + self.more
+            text += (_V24_USERDB if new else _V23_USERDB).format(**values)
+        text += self._tls_text(new) + self.more
         if not new:
             return text
         version = ".".join(str(number) for number in self.version)

@@ -16,6 +16,7 @@ from typing import Final
 
 from mailsigil.keys.admin import AdminDesk
 from mailsigil.keys.agent import KeyAgent
+from mailsigil.keys.companion import Companion
 from mailsigil.keys.folder import KeyFolder
 from mailsigil.keys.hygiene import allow_memory_lock, guard_memory
 from mailsigil.keys.server import KeyAgentServer, ServerLimits, listen
@@ -45,6 +46,7 @@ def run_agent(
     refresh_seconds: float = REFRESH_SECONDS,
     more: Callable[[], Sequence[KeySource]] = tuple,
     admin_socket: str | os.PathLike[str] = "",
+    companions: Sequence[Companion] = (),
 ) -> int:
     """Runs the key agent until SIGTERM or SIGINT; gives the exit status.
 
@@ -53,6 +55,7 @@ def run_agent(
     open to everybody if others than those two are allowed: the check of the caller's user decides.
     ``more`` makes further sources, in each process anew: sessions and connections survive no fork.
     On ``admin_socket`` (admin.py) root and the agent's own user alone are heard.
+    ``companions`` are further services that live in the agent's processes.
     Raises KeyAgentSetupError, or PrivilegeError for a user that is missing or cannot be changed to.
     """
     path = Path(socket_path)
@@ -66,6 +69,8 @@ def run_agent(
         admin = _listen(Path(admin_socket), 0o600, sockets) if admin_socket else None
         if admin is not None and user:
             os.chown(admin_socket, find_user(user).pw_uid, -1)
+        for companion in companions:
+            companion.open(sockets)
         allow_memory_lock()
         become(user)
         guard_memory()
@@ -87,7 +92,14 @@ def run_agent(
                     processes=processes,
                 )
                 _serve_admin(desk, admin, allowed_uids=trusted)
-            _work(agent, listener, control, allowed_uids=allowed, refresh_seconds=refresh_seconds)
+            _work(
+                agent,
+                listener,
+                control,
+                allowed_uids=allowed,
+                refresh_seconds=refresh_seconds,
+                companions=companions,
+            )
 
         return Supervisor(spawn=work, count=processes, drain_seconds=DRAIN_SECONDS).run()
 
@@ -99,6 +111,7 @@ def _work(
     *,
     allowed_uids: Collection[int],
     refresh_seconds: float,
+    companions: Sequence[Companion],
 ) -> None:
     """The life of one process of the agent."""
     guard_memory()
@@ -107,11 +120,23 @@ def _work(
     agent.refresh()
     server = KeyAgentServer(agent, listener, allowed_uids=allowed_uids)
     threading.Thread(target=_watch, args=(agent, refresh_seconds), name="watch", daemon=True).start()
-    control.start(on_reload=agent.reload, on_retire=server.stop)
+    for companion in companions:
+        companion.start(agent)
+    control.start(
+        on_reload=lambda: _each(agent.reload, *(companion.reload for companion in companions)),
+        on_retire=lambda: _each(server.stop, *(companion.stop for companion in companions)),
+    )
     server.serve()
     deadline = time.monotonic() + DRAIN_SECONDS
-    while server.open_connections() and time.monotonic() < deadline:
+    while time.monotonic() < deadline and (
+        server.open_connections() or any(companion.busy() for companion in companions)
+    ):
         time.sleep(0.01)
+
+
+def _each(*actions: Callable[[], object]) -> None:
+    for action in actions:
+        action()
 
 
 def _serve_admin(desk: AdminDesk, listener: socket.socket, *, allowed_uids: Collection[int]) -> None:

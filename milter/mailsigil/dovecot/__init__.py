@@ -1,0 +1,1 @@
+"""What Dovecot asks of the key agent: private storage keys at login, public ones at delivery."""
