@@ -164,7 +164,9 @@ def _kinds(
             yield block
             continue
         short = f"bank-{kind}" if name == "source" else f"bank-{name}-{kind}"
-        head = {"name": short, "kind": kind, "domains": general["domains"]}
+        # A domain has its storage keys at one place; sources may stand beside each other.
+        domains = general["domains"] if name == "source" else (f"{kind}.bank.example",)
+        head = {"name": short, "kind": kind, "domains": domains}
         lines = [f"#{key} = {toml_value(value)}" for key, value in head.items()]
         yield "\n".join([f"#[[{name}]]", *lines, block])
 
