@@ -131,11 +131,12 @@ def test_limits_are_settings() -> None:
         (CmsLimits(certificates=1), "cms-certificates"),
         (CmsLimits(attributes=5), "cms-attributes"),
         (CmsLimits(rest_bytes=1000), "cms-bytes"),
-        (CmsLimits(depth=3), "cms-depth"),
     ):
         with pytest.raises(CmsLimitError) as error:
             parse_signed_data(BytesSource(blob), limits=limits)
         assert error.value.reason == reason
+    with pytest.raises(CmsLimitError, match="depth"):
+        parse_signed_data(BytesSource(with_content(nested(b"\x24\x80", 5))), limits=CmsLimits(depth=3))
 
 
 class CountingSource:

@@ -9,7 +9,15 @@ from typing import Final
 
 from mailsigil.cms import der, oids
 from mailsigil.cms.ber import CmsLimitError, CmsSyntaxError, Cursor
-from mailsigil.cms.values import MAX_REMEMBERED, AlgorithmIdentifier, read_algorithm, read_oid, read_time
+from mailsigil.cms.elements import children, content
+from mailsigil.cms.values import (
+    MAX_REMEMBERED,
+    AlgorithmIdentifier,
+    oid_of,
+    read_algorithm,
+    read_oid,
+    read_time,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,29 +113,20 @@ class _Attribute:
 
 
 def _read_set(element: bytes, number: int, *, limit: int) -> list[_Attribute]:
-    attributes: list[_Attribute] = []
-    cursor = Cursor.over(element)
-    cursor.enter(der.context(number))
-    while cursor.tag() is not None:
-        if len(attributes) == limit:
-            raise CmsLimitError("cms-attributes")
-        one = cursor.raw(der.SEQUENCE)
-        # All but digest and time are the same in all messages of a signer.
-        attributes.append((_attribute if len(one) <= MAX_REMEMBERED else _attribute.__wrapped__)(one))
-    cursor.leave()
-    cursor.finish()
-    return attributes
+    elements = children(element, der.context(number))
+    if len(elements) > limit:
+        raise CmsLimitError("cms-attributes")
+    # All but digest and time are the same in all messages of a signer.
+    return [(_attribute if len(one) <= MAX_REMEMBERED else _attribute.__wrapped__)(one) for one in elements]
 
 
 @lru_cache(maxsize=1024)
 def _attribute(element: bytes) -> _Attribute:
-    cursor = Cursor.over(element)
-    values: list[bytes] = []
-    with cursor.inside(der.SEQUENCE):
-        dotted = read_oid(cursor)
-        with cursor.inside(der.SET):
-            while cursor.tag() is not None:
-                values.append(cursor.raw())
+    fields = children(element, der.SEQUENCE)
+    if len(fields) != 2:
+        raise CmsSyntaxError("attribute-fields", "a signed attribute is not a name and its values")
+    dotted = oid_of(content(fields[0], der.OBJECT_IDENTIFIER))
+    values = children(fields[1], der.SET)
     value = _value(dotted, values[0]) if dotted in _NAMES and len(values) == 1 else None
     return _Attribute(dotted, der.sequence(_oid(dotted), der.set_of(values)), len(values), value)
 
@@ -139,10 +138,10 @@ def _value(dotted: str, element: bytes) -> _Value:
     cursor = Cursor.over(element)
     value: _Value
     try:
+        if dotted == oids.MESSAGE_DIGEST:
+            return content(element, der.OCTET_STRING)
         if dotted == oids.CONTENT_TYPE:
             value = read_oid(cursor)
-        elif dotted == oids.MESSAGE_DIGEST:
-            value = cursor.value(der.OCTET_STRING)
         elif dotted == oids.SIGNING_TIME:
             value = read_time(cursor)
         elif dotted == oids.ALGORITHM_PROTECTION:

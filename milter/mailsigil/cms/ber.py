@@ -72,7 +72,7 @@ class Cursor:
     Every method raises CmsSyntaxError for bytes that are no BER, CmsLimitError past a bound.
     """
 
-    __slots__ = ("_budget", "_depth", "_ends", "_limits", "_source", "_window", "_window_start", "position")
+    __slots__ = ("_budget", "_depth", "_ends", "_limits", "_window", "_window_start", "position", "source")
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Cursor:
         start: int = 0,
         end: int | None = None,
     ) -> None:
-        self._source = source
+        self.source = source
         self._budget = budget
         self._depth = depth
         self._window = b""
@@ -103,8 +103,8 @@ class Cursor:
         offset = start - self._window_start
         if offset < 0 or end - self._window_start > len(self._window):
             if end - start > WINDOW:
-                return self._full(self._source.read(start, end), end - start)
-            self._window = self._source.read(start, min(start + WINDOW, len(self._source)))
+                return self._full(self.source.read(start, end), end - start)
+            self._window = self.source.read(start, min(start + WINDOW, len(self.source)))
             self._window_start, offset = start, 0
         return self._full(self._window[offset : offset + end - start], end - start)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from mailsigil.cms import der, oids
@@ -18,8 +19,9 @@ from mailsigil.cms.ber import (
     Cursor,
     Source,
 )
+from mailsigil.cms.elements import children, content
 from mailsigil.cms.signer import SignatureAlgorithm, SignerIdentifier, SignerInfo, parse_signer
-from mailsigil.cms.values import read_algorithm, read_integer, read_oid
+from mailsigil.cms.values import algorithm_of, integer_of, oid_of, read_integer, read_oid
 
 __all__ = [
     "BytesSource",
@@ -152,64 +154,115 @@ def parse_signed_data(source: Source, *, limits: CmsLimits = CmsLimits()) -> Sig
 
     Raises CmsSyntaxError for anything else, also when bytes follow it, and CmsLimitError past a bound.
     """
+    # Both ways give the same; the second one never holds the content.
+    small = len(source) <= min(WINDOW, limits.rest_bytes)
+    fields = fields_at_once(source, limits) if small else fields_in_turn(source, limits)
+    return _understand(fields, limits)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedDataFields:
+    """The fields of a SignedData (RFC 5652 5.1), taken apart and not yet understood.
+
+    version is left out: it follows from the other fields and decides nothing.
+    """
+
+    digest_algorithms: bytes
+    content_type: str
+    content: Segments | None
+    others: Sequence[bytes]
+    """What follows encapContentInfo, each element with its header."""
+
+
+def fields_at_once(source: Source, limits: CmsLimits) -> SignedDataFields:
+    """Takes a ContentInfo apart that may be held in memory."""
+    data = source.read(0, len(source))
+    info = children(data, der.SEQUENCE) if len(data) == len(source) else []  # RFC 5652 3
+    _require_signed_data(oid_of(content(info[0], der.OBJECT_IDENTIFIER)) if info else "")
+    wrapped = children(info[1], der.context(0)) if len(info) == 2 else []
+    fields = children(wrapped[0], der.SEQUENCE) if len(wrapped) == 1 else []
+    if len(fields) < 4:
+        raise CmsSyntaxError("truncated", "the signature has too few or too many fields")
+    version, digests, encapsulated, *others = fields
+    integer_of(content(version, der.INTEGER))
+    inner = children(encapsulated, der.SEQUENCE)
+    if len(inner) == 1:
+        return SignedDataFields(digests, oid_of(content(inner[0], der.OBJECT_IDENTIFIER)), None, others)
+    cursor = Cursor(BytesSource(encapsulated), budget=limits.rest_bytes, depth=limits.depth)
+    return SignedDataFields(digests, *_read_content(cursor, limits), others)
+
+
+def fields_in_turn(source: Source, limits: CmsLimits) -> SignedDataFields:
+    """Takes a ContentInfo apart that may be of any length."""
     cursor = Cursor(source, budget=limits.rest_bytes, depth=limits.depth)
-    with cursor.inside(der.SEQUENCE):  # RFC 5652 3: ContentInfo
-        if read_oid(cursor) != oids.SIGNED_DATA:
-            raise CmsSyntaxError("not-signed-data", "this CMS structure is not a signature")
+    with cursor.inside(der.SEQUENCE):  # RFC 5652 3
+        _require_signed_data(read_oid(cursor))
         with cursor.inside(der.context(0)), cursor.inside(der.SEQUENCE):
-            signed = _read_signed_data(cursor, source, limits)
+            read_integer(cursor)
+            digests = cursor.raw()
+            content_type, octets = _read_content(cursor, limits)
+            others: list[bytes] = []
+            while cursor.tag() is not None:
+                others.append(cursor.raw())
     cursor.finish()
-    return signed
+    return SignedDataFields(digests, content_type, octets, others)
 
 
-def _read_signed_data(cursor: Cursor, source: Source, limits: CmsLimits) -> SignedData:
-    # RFC 5652 5.1. version follows from the other fields and decides nothing here.
-    read_integer(cursor)
-    digests: set[str] = set()
-    with cursor.inside(der.SET):
-        while cursor.tag() is not None:
-            digests.add(read_algorithm(cursor).oid)
-    content_type, content = _read_content(cursor, source, limits)
+def _require_signed_data(oid: str) -> None:
+    if oid != oids.SIGNED_DATA:
+        raise CmsSyntaxError("not-signed-data", "this CMS structure is not a signature")
+
+
+def _understand(fields: SignedDataFields, limits: CmsLimits) -> SignedData:
+    algorithms = children(fields.digest_algorithms, der.SET)
+    others = list(fields.others)
     certificates: tuple[bytes, ...] = ()
     crls: tuple[bytes, ...] = ()
     responses: tuple[bytes, ...] = ()
-    if cursor.tag() == der.context(0):
-        choices = _read_choices(cursor, 0, limits.certificates, "cms-certificates")
-        certificates = _of_tag(der.SEQUENCE, choices)
-    if cursor.tag() == der.context(1):
-        choices = _read_choices(cursor, 1, limits.crls, "cms-crls")
+    if others and others[0][0] == der.context(0):
+        element = others.pop(0)
+        # Senders send the same certificates with each mail.
+        read = _certificates if len(element) <= _REMEMBERED_CERTIFICATES else _certificates.__wrapped__
+        certificates = read(element, limits.certificates)
+    if others and others[0][0] == der.context(1):
+        choices = _choices(others.pop(0), 1, limits.crls, "cms-crls")
         crls = _of_tag(der.SEQUENCE, choices)
         responses = tuple(filter(None, map(_ocsp_response, _of_tag(der.context(1), choices))))
-    signers: list[SignerInfo] = []
-    with cursor.inside(der.SET):
-        while cursor.tag() is not None:
-            if len(signers) == limits.signers:
-                raise CmsLimitError("cms-signers")
-            signers.append(parse_signer(cursor, attribute_limit=limits.attributes))
+    if len(others) != 1:
+        raise CmsSyntaxError("unexpected-element", "the signature has too few, too many or misplaced fields")
+    signers = children(others[0], der.SET)
+    if len(signers) > limits.signers:
+        raise CmsLimitError("cms-signers")
     return SignedData(
-        digest_algorithms=frozenset(digests),
-        content_type=content_type,
-        content=content,
+        digest_algorithms=frozenset([algorithm_of(one).oid for one in algorithms]),
+        content_type=fields.content_type,
+        content=fields.content,
         certificates=certificates,
         crls=crls,
         ocsp_responses=responses,
-        signers=tuple(signers),
+        signers=tuple([parse_signer(one, attribute_limit=limits.attributes) for one in signers]),
     )
 
 
-def _read_choices(cursor: Cursor, number: int, limit: int, name: str) -> list[tuple[int, bytes]]:
-    """CertificateSet or RevocationInfoChoices (RFC 5652 10.2): tag and octets of each choice."""
-    found: list[tuple[int, bytes]] = []
-    with cursor.inside(der.context(number)):
-        while (tag := cursor.tag()) is not None:
-            if len(found) == limit:
-                raise CmsLimitError(name)
-            found.append((tag, cursor.raw()))
+@lru_cache(maxsize=1024)
+def _certificates(element: bytes, limit: int) -> tuple[bytes, ...]:
+    return _of_tag(der.SEQUENCE, _choices(element, 0, limit, "cms-certificates"))
+
+
+_REMEMBERED_CERTIFICATES: Final = 8192
+"""Octets; two certificates, and a third one, if they are of the usual size."""
+
+
+def _choices(element: bytes, number: int, limit: int, name: str) -> list[bytes]:
+    """The choices of a CertificateSet or RevocationInfoChoices (RFC 5652 10.2)."""
+    found = children(element, der.context(number))
+    if len(found) > limit:
+        raise CmsLimitError(name)
     return found
 
 
-def _of_tag(wanted: int, choices: list[tuple[int, bytes]]) -> tuple[bytes, ...]:
-    return tuple(element for tag, element in choices if tag == wanted)
+def _of_tag(wanted: int, choices: list[bytes]) -> tuple[bytes, ...]:
+    return tuple([element for element in choices if element[0] == wanted])
 
 
 def _ocsp_response(other: bytes) -> bytes:
@@ -222,9 +275,9 @@ def _ocsp_response(other: bytes) -> bytes:
         return b""
 
 
-def _read_content(cursor: Cursor, source: Source, limits: CmsLimits) -> tuple[str, Segments | None]:
+def _read_content(cursor: Cursor, limits: CmsLimits) -> tuple[str, Segments | None]:
     """EncapsulatedContentInfo (RFC 5652 5.2)."""
-    content: Segments | None = None
+    octets: Segments | None = None
     with cursor.inside(der.SEQUENCE):
         content_type = read_oid(cursor)
         if cursor.tag() is not None:
@@ -236,5 +289,5 @@ def _read_content(cursor: Cursor, source: Source, limits: CmsLimits) -> tuple[st
                     if number > limits.segments:
                         raise CmsLimitError("cms-segments")
                     size += end - piece
-                content = Segments(source, start, cursor.position, size, limits.depth)
-    return content_type, content
+                octets = Segments(cursor.source, start, cursor.position, size, limits.depth)
+    return content_type, octets

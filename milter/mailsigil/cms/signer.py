@@ -5,12 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import Final
 
 from mailsigil.cms import der, oids
 from mailsigil.cms.algorithms import Family
 from mailsigil.cms.attributes import CertificateHash, SignedAttributes, find_misplaced, parse_attributes
 from mailsigil.cms.ber import CmsSyntaxError, Cursor
-from mailsigil.cms.values import MAX_REMEMBERED, AlgorithmIdentifier, read_algorithm, read_integer
+from mailsigil.cms.elements import children, content
+from mailsigil.cms.values import (
+    MAX_REMEMBERED,
+    AlgorithmIdentifier,
+    algorithm_of,
+    integer_of,
+    read_algorithm,
+    read_integer,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,35 +89,33 @@ class SignerInfo:
         return () if self.attributes is None else self.attributes.certificate_hashes
 
 
-def parse_signer(cursor: Cursor, *, attribute_limit: int) -> SignerInfo:
-    """Reads the next SignerInfo. Raises CmsSyntaxError and CmsLimitError."""
-    with cursor.inside(der.SEQUENCE):
-        read_integer(cursor)  # the version repeats what the choice of sid says
-        sid = _read_sid(cursor)
-        digest = read_algorithm(cursor)
-        attributes = None
-        if cursor.tag() == der.context(0):
-            attributes = parse_attributes(cursor.raw(), limit=attribute_limit)
-        signature_algorithm = _read_signature_algorithm(cursor)
-        signature = cursor.value(der.OCTET_STRING)
-        misplaced = ""
-        if cursor.tag() == der.context(1):
-            misplaced = find_misplaced(cursor.raw(), limit=attribute_limit)
+def parse_signer(element: bytes, *, attribute_limit: int) -> SignerInfo:
+    """Reads one SignerInfo. Raises CmsSyntaxError and CmsLimitError."""
+    fields = children(element, der.SEQUENCE)
+    signed = fields.pop(3) if len(fields) > 3 and fields[3][0] == _SIGNED else None
+    unsigned = fields.pop() if len(fields) > 5 and fields[5][0] == _UNSIGNED else None
+    if len(fields) != 5:
+        raise CmsSyntaxError("signer-fields", "a signer has too few, too many or misplaced fields")
+    version, sid, digest, algorithm, signature = fields
+    integer_of(content(version, der.INTEGER))  # it repeats what the choice of sid says
     return SignerInfo(
-        sid=sid,
-        digest_identifier=digest,
-        signature_algorithm=signature_algorithm,
-        signature=signature,
-        attributes=attributes,
-        misplaced=misplaced,
+        sid=_read_sid(sid),
+        digest_identifier=algorithm_of(digest),
+        signature_algorithm=_understood(algorithm_of(algorithm)),
+        signature=content(signature, der.OCTET_STRING),
+        attributes=None if signed is None else parse_attributes(signed, limit=attribute_limit),
+        misplaced="" if unsigned is None else find_misplaced(unsigned, limit=attribute_limit),
     )
 
 
-def _read_sid(cursor: Cursor) -> SignerIdentifier:
-    by_key = der.context(0, constructed=False)
-    if cursor.tag() == by_key:
-        return SignerIdentifier(subject_key_id=cursor.value(by_key))
-    element = cursor.raw(der.SEQUENCE)
+_SIGNED: Final = der.context(0)
+_UNSIGNED: Final = der.context(1)
+_BY_KEY: Final = der.context(0, constructed=False)
+
+
+def _read_sid(element: bytes) -> SignerIdentifier:
+    if element[0] == _BY_KEY:
+        return SignerIdentifier(subject_key_id=content(element, _BY_KEY))
     return (_issuer_and_serial if len(element) <= MAX_REMEMBERED else _issuer_and_serial.__wrapped__)(element)
 
 
@@ -118,11 +125,8 @@ def _issuer_and_serial(element: bytes) -> SignerIdentifier:
     with cursor.inside(der.SEQUENCE):
         issuer = cursor.raw(der.SEQUENCE)
         serial = read_integer(cursor)
+    cursor.finish()
     return SignerIdentifier(issuer=issuer, serial=serial)
-
-
-def _read_signature_algorithm(cursor: Cursor) -> SignatureAlgorithm:
-    return _understood(read_algorithm(cursor))
 
 
 @lru_cache(maxsize=1024)

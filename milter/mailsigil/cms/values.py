@@ -30,11 +30,12 @@ class AlgorithmIdentifier:
 
 def read_oid(cursor: Cursor) -> str:
     """The next OBJECT IDENTIFIER in dotted form."""
-    return _dotted(cursor.value(der.OBJECT_IDENTIFIER))
+    return oid_of(cursor.value(der.OBJECT_IDENTIFIER))
 
 
 @lru_cache(maxsize=1024)
-def _dotted(content: bytes) -> str:
+def oid_of(content: bytes) -> str:
+    """The dotted form of the content of an OBJECT IDENTIFIER."""
     if not content or len(content) > _MAX_OID or content[-1] & 0x80:
         raise CmsSyntaxError("bad-oid", "an object identifier is empty, cut off or far too long")
     arcs: list[int] = []
@@ -54,7 +55,11 @@ def _dotted(content: bytes) -> str:
 
 def read_integer(cursor: Cursor) -> int:
     """The next INTEGER, of at most 64 octets."""
-    content = cursor.value(der.INTEGER)
+    return integer_of(cursor.value(der.INTEGER))
+
+
+def integer_of(content: bytes) -> int:
+    """The number that the content of an INTEGER of at most 64 octets is."""
     if not 0 < len(content) <= _MAX_INTEGER:
         raise CmsSyntaxError("bad-integer", "a number is empty or far too long")
     return int.from_bytes(content, "big", signed=True)
@@ -81,7 +86,11 @@ def read_time(cursor: Cursor) -> datetime:
 
 def read_algorithm(cursor: Cursor, tag: int = der.SEQUENCE) -> AlgorithmIdentifier:
     """The next AlgorithmIdentifier."""
-    element = cursor.raw(tag)
+    return algorithm_of(cursor.raw(tag), tag)
+
+
+def algorithm_of(element: bytes, tag: int = der.SEQUENCE) -> AlgorithmIdentifier:
+    """The AlgorithmIdentifier that an element is."""
     return (_algorithm if len(element) <= MAX_REMEMBERED else _algorithm.__wrapped__)(element, tag)
 
 
