@@ -56,9 +56,16 @@ def _any_fault(certificate: x509.Certificate) -> str:
     serial = certificate.serial_number
     if serial <= 0 or serial.bit_length() > 159:
         return "its serial number is not one of 1 to 20 octets above zero"  # RFC 5280 4.1.2.2
+    if certificate.version is not x509.Version.v3 and len(certificate.extensions):
+        return "it has extensions, which its version does not have"  # RFC 5280 4.1.2.1
     for extension in certificate.extensions:
-        if extension.critical and isinstance(extension.value, _NEVER_CRITICAL):
+        value = extension.value
+        if extension.critical and isinstance(value, _NEVER_CRITICAL):
             return f"its extension {extension.oid.dotted_string} must not be critical"
+        if isinstance(value, x509.CertificatePolicies):
+            policies = [policy.policy_identifier for policy in value]
+            if len(set(policies)) != len(policies):
+                return "it names a policy twice"  # RFC 5280 4.2.1.4
     return ""
 
 

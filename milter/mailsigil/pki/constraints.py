@@ -7,10 +7,17 @@ get around that by an SmtpUTF8Mailbox (RFC 9598 6), so the addresses are checked
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
-from mailsigil.pki.names import certificate_addresses
+from mailsigil.pki.names import certificate_addresses, normalise_address
+
+_READ: Final = (
+    *(x509.RFC822Name, x509.DNSName, x509.UniformResourceIdentifier),
+    *(x509.DirectoryName, x509.IPAddress),
+)
 
 
 def violated_constraint(leaf: x509.Certificate, issuers: Iterable[x509.Certificate]) -> str:
@@ -18,7 +25,7 @@ def violated_constraint(leaf: x509.Certificate, issuers: Iterable[x509.Certifica
 
     ``issuers`` are all authorities of the path, the anchor included.
     """
-    addresses = certificate_addresses(leaf)
+    addresses = _constrained_addresses(leaf)
     if not addresses:
         return ""
     for issuer in issuers:
@@ -35,6 +42,32 @@ def violated_constraint(leaf: x509.Certificate, issuers: Iterable[x509.Certifica
             if any(_within(address, base, exact=False) for base in excluded):
                 return f"{address} is excluded from what {_name(issuer)} may certify"
     return ""
+
+
+def unread_constraint(issuers: Iterable[x509.Certificate]) -> str:
+    """Tell which authority has a constraint on names that are not read here; empty when none has.
+
+    RFC 5280 4.2.1.10: what cannot be processed has to be refused.
+    """
+    for issuer in issuers:
+        try:
+            constraints = issuer.extensions.get_extension_for_class(x509.NameConstraints).value
+        except x509.ExtensionNotFound:
+            continue
+        for base in (*(constraints.permitted_subtrees or ()), *(constraints.excluded_subtrees or ())):
+            if not isinstance(base, _READ):
+                return f"{_name(issuer)} has a constraint on names of a kind that is not read here"
+    return ""
+
+
+def _constrained_addresses(leaf: x509.Certificate) -> tuple[str, ...]:
+    """Give the addresses that the certificate is for, and those that its subject shows beside them."""
+    shown = (
+        normalise_address(attribute.value)
+        for attribute in leaf.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
+        if isinstance(attribute.value, str)
+    )
+    return tuple(dict.fromkeys((*certificate_addresses(leaf), *(address for address in shown if address))))
 
 
 def _mail_bases(subtrees: Iterable[x509.GeneralName] | None) -> list[str]:

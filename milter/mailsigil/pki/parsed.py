@@ -20,10 +20,11 @@ MAX_CERTIFICATE: Final = 65536
 """Octets. Real ones have one to four thousand."""
 
 RSA_BITS: Final = (2048, 8192)
+MAX_RSA_EXPONENT: Final = 1 << 256  # S/MIME BR 6.1.6
 _CURVES: Final = frozenset(
     {"secp256r1", "secp384r1", "secp521r1", "brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1"}
 )
-_HASHES: Final = frozenset({"sha256", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-512"})
+_HASHES: Final = frozenset({"sha256", "sha384", "sha512"})
 
 
 class UnreadableCertificate(ValueError):
@@ -74,6 +75,7 @@ def parse_certificate(der: bytes) -> Parsed:
         _ = (certificate.extensions, certificate.subject, certificate.issuer)
         _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
         asn1 = asn1_x509.Certificate.load(der, strict=True)
+        _spell_addresses(asn1)
         if asn1["signature_algorithm"].dump() != asn1["tbs_certificate"]["signature"].dump():
             # RFC 5280 4.1.1.2
             raise UnreadableCertificate("the certificate names two different signature algorithms")
@@ -93,6 +95,24 @@ def parse_certificate(der: bytes) -> Parsed:
     except Exception as error:
         # Both parsers run on hostile octets and raise whatever comes up inside; all of it means the same.
         raise UnreadableCertificate(f"the certificate cannot be read: {error}"[:300]) from error
+
+
+def _spell_addresses(asn1: Any) -> None:
+    """Make asn1crypto give mail addresses as they stand, in A-labels.
+
+    It turns hosts of addresses into U-labels, by rules that do not know all domains of today, and leaves
+    the hosts of name constraints as they are, so that the two would never be the same.
+    """
+    names = [*(asn1.subject_alt_name_value or ())]
+    constraints = asn1.name_constraints_value
+    for field in ("permitted_subtrees", "excluded_subtrees") if constraints is not None else ():
+        names += [tree["base"] for tree in constraints[field]]
+    values = [name.chosen for name in names if name.name == "rfc822_name"]
+    for name in (asn1.subject, asn1.issuer):
+        values += [pair["value"] for rdn in name.chosen for pair in rdn]
+    for value in values:
+        if isinstance(value, asn1_x509.EmailAddress):
+            value._unicode = value.contents.decode("latin-1")
 
 
 def _explicit_curve(asn1: Any) -> str:
@@ -115,6 +135,9 @@ def key_weakness(certificate: x509.Certificate) -> str:
             return f"its RSA key has {key.key_size} bits and {RSA_BITS[1]} are the most"
         case rsa.RSAPublicKey() if key.key_size % 8:
             return f"its RSA key has {key.key_size} bits, which is no number of octets"
+        case rsa.RSAPublicKey() if not 3 <= key.public_numbers().e < MAX_RSA_EXPONENT:
+            # A small message raised to 1 is itself; a large exponent costs whoever verifies.
+            return "its RSA exponent is not between 3 and 2 to the 256th"
         case rsa.RSAPublicKey() | ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
             return ""
         case ec.EllipticCurvePublicKey():

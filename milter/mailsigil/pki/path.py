@@ -19,7 +19,7 @@ from mailsigil.pki import pkix
 from mailsigil.pki.anchors import AnchorSet, TrustStore
 from mailsigil.pki.chains import Anchor, AnchorIndex, Chain, ChainLimit, candidate_chains
 from mailsigil.pki.conformance import MAX_NAME_CHECKS, name_checks, nonconformity
-from mailsigil.pki.constraints import violated_constraint
+from mailsigil.pki.constraints import unread_constraint, violated_constraint
 from mailsigil.pki.parsed import Parsed, UnreadableCertificate, parse_certificate
 from mailsigil.pki.purpose import authority_misuse, leaf_misuse
 
@@ -204,6 +204,8 @@ def _judge(chain: Chain, at: datetime) -> PathVerdict:
         return PathVerdict(status=PathStatus.MALFORMED, reason=fault)
     if name_checks([chain.leaf.certificate, *authorities]) > MAX_NAME_CHECKS:
         return PathVerdict(status=PathStatus.LIMIT, reason="the path has too many names and constraints")
+    if unread := unread_constraint(authorities):
+        return PathVerdict(status=PathStatus.CONSTRAINT, reason=unread)
     # 3. Signatures, validity, names, policies, constraints and critical extensions (RFC 5280 6.1).
     try:
         policies = pkix.validate_chain(chain, at)
