@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -17,14 +19,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from keys.employees import ALICE, ISSUING, Employee, employee
+from keys.employees import ALICE, ISSUING, ROOT, Employee, employee
 from keys.test_sources_pkcs11 import issue
 from mailsigil.cms.algorithms import Scheme, verify_with
 from mailsigil.keys.errors import SourceAnswer, SourceRefused, SourceUnavailable
 from mailsigil.keys.newkey import NewKey
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.secret_files import SecretFile
-from mailsigil.keys.sources.bao_client import AppRoleLogin, BaoClient, TokenLogin
+from mailsigil.keys.sources.bao_client import AppRoleLogin, BaoClient, CertificateLogin, Login, TokenLogin
 from mailsigil.keys.sources.http import HttpClient, TlsFiles
 from mailsigil.keys.sources.openbao import BaoAuthority, BaoStore, path_of
 from mailsigil.keys.sources.transit import BaoTransit
@@ -49,7 +51,7 @@ def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
         yield server
 
 
-def client(bao: OpenBao, login: AppRoleLogin | None = None, *, namespace: str = "") -> BaoClient:
+def client(bao: OpenBao, login: Login | None = None, *, namespace: str = "") -> BaoClient:
     http = HttpClient("bao", bao.url, tls=TlsFiles(), timeout=5)
     return BaoClient(http, login or TokenLogin(SecretFile("bao", str(bao.token_file))), namespace=namespace)
 
@@ -205,6 +207,36 @@ def test_transit_signs(bao: OpenBao, tmp_path: Path, kind: str, schemes: list[Sc
     verify_with(public, schemes[0], key.sign(schemes[0], b"a mail"), b"a mail")
 
 
+def test_transit_signs_with_ed25519(bao: OpenBao, tmp_path: Path) -> None:
+    raw = base64.b64decode(bao.make_transit_key("ed", "ed25519"))
+    public = ed25519.Ed25519PublicKey.from_public_bytes(raw)
+    (tmp_path / "one.pem").write_bytes(issue(public, "ed@bank.example").public_bytes(Encoding.PEM))
+    source = BaoTransit(client(bao), mount="", path="{local}", certificates=tmp_path, now=now)
+    (key,) = source.lookup("ed@bank.example")
+    assert key.credential.schemes == (Scheme.ED25519,)
+    verify_with(public, Scheme.ED25519, key.sign(Scheme.ED25519, b"a mail"), b"a mail")
+
+
+@pytest.mark.parametrize("kind", [KeyKind.P256, KeyKind.P384, KeyKind.RSA2048, KeyKind.ED25519], ids=str)
+def test_a_key_is_made_in_transit_and_stays_there(bao: OpenBao, kind: KeyKind, tmp_path: Path) -> None:
+    request = SubjectRequest(address=f"made-{kind}@bank.example")
+    place = BaoTransit(client(bao), mount="", path="{name}", certificates=tmp_path, now=now)
+    made = place.make_key(request, kind)
+    csr = x509.load_der_x509_csr(made.csr)
+    assert csr.is_signature_valid
+    # The next one is a new version; the first is still found, and still signs.
+    newer = place.make_key(request, kind)
+    first = place.key_of(request, made.spki)
+    assert newer.spki != made.spki
+    assert first is not None
+    verify_with(csr.public_key(), first.scheme, first.sign(b"a mail"), b"a mail")
+    described = bao.call("GET", f"transit/keys/made-{kind}_40bank.example")["data"]
+    assert (described["exportable"], described["latest_version"]) == (False, 2)
+    other = KeyKind.RSA3072
+    with pytest.raises(SourceRefused, match=r"of the type .*Choose that kind"):
+        place.make_key(request, other)
+
+
 def test_transit_with_another_key_than_the_certificate_is_for(bao: OpenBao, tmp_path: Path) -> None:
     bao.call("POST", "transit/keys/stranger", {"type": "ecdsa-p256"})
     mine = fresh(addresses=("stranger@bank.example",)).certificate
@@ -212,6 +244,106 @@ def test_transit_with_another_key_than_the_certificate_is_for(bao: OpenBao, tmp_
     source = BaoTransit(client(bao), mount="", path="{local}", certificates=tmp_path, now=now)
     with pytest.raises(SourceAnswer, match='the key "stranger" there is another one'):
         source.lookup("stranger@bank.example")
+
+
+class TestTls:
+    """A server with TLS and an authority of its own; the login is a client certificate."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def secured(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
+        with OpenBao(tmp_path_factory.mktemp("bao-tls"), tls=True) as server:
+            server.put("mail/bank.example/alice", **pems(fresh()))
+            server.call("POST", "sys/auth/cert", {"type": "cert"})
+            policy = 'path "secret/data/mail/*" { capabilities = ["read"] }'
+            server.call("PUT", "sys/policies/acl/reader", {"policy": policy})
+            server.call(
+                "POST",
+                "auth/cert/certs/gate",
+                {
+                    "certificate": cls.gate_pem().decode(),
+                    "token_policies": ["reader"],
+                    "token_ttl": "2s",
+                    "token_max_ttl": "3s",
+                },
+            )
+            (server.folder / "gate.pem").write_bytes(cls.gate_pem())
+            (server.folder / "gate.key").write_bytes(cls.GATE.key_pem())
+            yield server
+
+    GATE = employee(
+        addresses=("gate@bank.example",),
+        purposes=(x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH,),
+        begin=dt.datetime.now(dt.UTC) - dt.timedelta(hours=1),
+    )
+
+    @classmethod
+    def gate_pem(cls) -> bytes:
+        return cls.GATE.certificate.public_bytes(Encoding.PEM)
+
+    def store(self, bao: OpenBao, role: str = "gate", **tls: str) -> BaoStore:
+        files = {
+            "ca_file": str(bao.ca_file),
+            "certificate": str(bao.folder / "gate.pem"),
+            "key": str(bao.folder / "gate.key"),
+        }
+        http = HttpClient("bao", bao.url, tls=TlsFiles(**{**files, **tls}), timeout=5)
+        login = CertificateLogin(mount="cert", role=role)
+        return BaoStore(BaoClient(http, login), mount="", path="mail/{domain}/{local}", now=now)
+
+    @pytest.mark.parametrize("role", ["gate", ""], ids=["named", "any-role"])
+    def test_a_certificate_logs_in(self, secured: OpenBao, role: str) -> None:
+        assert self.store(secured, role).lookup(ALICE)
+
+    def test_the_login_is_made_anew_at_the_end_of_the_token(self, secured: OpenBao) -> None:
+        store = self.store(secured)
+        assert store.lookup(ALICE)
+        # The token lives for two seconds, and for three if it is renewed.
+        time.sleep(3.5)
+        assert store.lookup(ALICE)
+
+    def test_no_certificate_is_no_login(self, secured: OpenBao) -> None:
+        with pytest.raises(SourceRefused, match=r"refuses auth/cert/login|does not permit"):
+            self.store(secured, certificate="", key="").lookup(ALICE)
+
+    def test_an_authority_that_does_not_vouch_for_it(self, secured: OpenBao, tmp_path: Path) -> None:
+        other = tmp_path / "other.pem"
+        other.write_bytes(ROOT.public_bytes(Encoding.PEM))
+        with pytest.raises(SourceUnavailable, match=r"not vouched for.*Correct ca_file"):
+            self.store(secured, ca_file=str(other)).lookup(ALICE)
+
+
+def test_namespaces_are_kept_apart(bao: OpenBao) -> None:
+    bao.call("POST", "sys/namespaces/office", {})
+    bao.call("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}}, namespace="office")
+    who = fresh(addresses=("spaced@bank.example",))
+    bao.call("POST", "secret/data/mail/bank.example/spaced", {"data": pems(who)}, namespace="office")
+    path = "mail/{domain}/{local}"
+    inside = BaoStore(client(bao, namespace="office"), mount="", path=path, now=now)
+    assert inside.lookup("spaced@bank.example")
+    assert store(bao).lookup("spaced@bank.example") == ()
+    with pytest.raises(SourceRefused):
+        BaoStore(client(bao, namespace="nowhere"), mount="", path=path, now=now).lookup(ALICE)
+
+
+def test_a_token_that_is_replaced_in_its_file(bao: OpenBao, tmp_path: Path) -> None:
+    """A token that was revoked is refused, and the file is read again: a rotation costs no restart."""
+    bao.put("mail/bank.example/alice", **pems(fresh()))
+    file = tmp_path / "token"
+
+    def issue_token() -> str:
+        token: str = bao.call("POST", "auth/token/create", {"ttl": "1h"})["auth"]["client_token"]
+        file.write_text(token)
+        file.chmod(0o600)
+        return token
+
+    first = issue_token()
+    login = TokenLogin(SecretFile("bao", str(file)))
+    source = BaoStore(client(bao, login), mount="", path="mail/{domain}/{local}", now=now)
+    assert source.lookup(ALICE)
+    issue_token()
+    bao.call("POST", "auth/token/revoke", {"token": first})
+    assert source.lookup(ALICE)
 
 
 def test_an_application_logs_in_and_renews(bao: OpenBao) -> None:
@@ -262,3 +394,11 @@ def test_a_server_that_is_away_is_told(bao: OpenBao, tmp_path: Path) -> None:
 )
 def test_an_address_leads_to_no_other_path(address: str, path: str) -> None:
     assert path_of("mail/{domain}/{local}", address) == path
+
+
+def test_names_of_keys_differ_for_each_address() -> None:
+    addresses = ["a@b.example", "a_40b@c.example", "a@b_40c.example", "zoë@bank.example", ".a@b.example"]
+    names = [path_of("{name}", address) for address in addresses]
+    assert names[0] == "a_40b.example"
+    assert len(set(names)) == len(addresses)
+    assert all(re.fullmatch(r"\w([\w.-]*\w)?", name) for name in names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import ssl
 import sys
 import urllib.request
 from pathlib import Path
@@ -21,19 +22,25 @@ def program() -> str | None:
 
 
 class OpenBao:
-    """Started on entry, ended by its process id on exit. Everything is in memory."""
+    """Started on entry, ended by its process id on exit. Everything is in memory.
 
-    def __init__(self, folder: Path) -> None:
+    With ``tls`` it makes an authority and a certificate of its own.
+    """
+
+    def __init__(self, folder: Path, *, tls: bool = False) -> None:
         self.folder = folder
+        self.tls = tls
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
+        self.ca_file = folder / "vault-ca.pem"
         self.token_file = folder / "token"
         self.token_file.write_text(TOKEN)
         self.token_file.chmod(0o600)
         self._server: Daemon | None = None
 
     def __enter__(self) -> OpenBao:
-        arguments = ["server", "-dev", "-dev-no-store-token", f"-dev-root-token-id={TOKEN}"]
+        arguments = ["server", "-dev-no-store-token", f"-dev-root-token-id={TOKEN}"]
+        arguments += ["-dev-tls", f"-dev-tls-cert-dir={self.folder}"] if self.tls else ["-dev"]
         self._server = Daemon(
             [str(program()), *arguments, f"-dev-listen-address=127.0.0.1:{self.port}"],
             log=self.folder / "bao.log",
@@ -96,14 +103,21 @@ class OpenBao:
         file.chmod(0o600)
         return role_id, file
 
-    def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+    def make_transit_key(self, name: str, kind: str) -> str:
+        """Makes a key in transit; gives its public half as the engine tells it."""
+        self.call("POST", f"transit/keys/{name}", {"type": kind})
+        public: str = self.call("GET", f"transit/keys/{name}")["data"]["keys"]["1"]["public_key"]
+        return public
+
+    def call(self, method: str, path: str, body: object = None, *, namespace: str = "") -> dict[str, Any]:
         """Asks the server as its administrator, with another client than the one under test."""
         request = urllib.request.Request(
             f"{self.url}/v1/{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"X-Vault-Token": TOKEN},
+            headers={"X-Vault-Token": TOKEN, **({"X-Vault-Namespace": namespace} if namespace else {})},
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        trust = ssl.create_default_context(cafile=str(self.ca_file)) if self.tls else None
+        with urllib.request.urlopen(request, timeout=20, context=trust) as answer:
             told: dict[str, Any] = json.loads(answer.read() or b"{}")
             return told

@@ -62,11 +62,11 @@ class OpenBaoSource(BaoLogin):
     mount: str = Field(default="", max_length=200, description="Where the engine is. Empty: as it is named.")
     role: str = Field(default="", max_length=200, description="Role of the pki engines.")
     key_path: str = Field(
-        default="{address}",
-        min_length=1,
+        default="",
         max_length=400,
         description="Name of the entry in kv or of the key in transit; {address}, {local} and {domain} are"
-        " replaced.",
+        ' replaced, and {name}, the address in letters that transit takes: "alice_40bank.example". Empty:'
+        " {address} in kv, {name} in transit.",
     )
     certificates: OptionalPath = Field(
         default="", description="Folder with the certificates (PEM) of the keys in transit."
@@ -88,7 +88,12 @@ class OpenBaoSource(BaoLogin):
             return f'engine = "{self.engine}" needs "role"'
         if self.engine == "transit" and not self.certificates:
             return 'engine = "transit" needs "certificates", for it holds keys alone'
-        return ""
+        return _transit_path_problem(self.key_path) if self.engine == "transit" else ""
+
+    @property
+    def path(self) -> str:
+        """``key_path``, or what it is when it is empty."""
+        return self.key_path or ("{name}" if self.engine == "transit" else "{address}")
 
 
 class TransitStore(BaoLogin):
@@ -99,16 +104,23 @@ class TransitStore(BaoLogin):
 
     mount: str = Field(default="transit", max_length=200, description="Where the engine is.")
     key_path: str = Field(
-        default="{address}",
+        default="{name}",
         min_length=1,
         max_length=400,
-        description="Name of a key, one for each address; {address}, {local} and {domain} are replaced.",
+        description="Name of a key; {name} is replaced by the address in letters that transit takes:"
+        ' "alice_40bank.example".',
     )
 
     def problem(self) -> str:
         """What cannot be meant, as a sentence; empty where all is well."""
         if problem := self.login_problem("transit"):
             return problem
-        if not ("{address}" in self.key_path or ("{local}" in self.key_path and "{domain}" in self.key_path)):
-            return '"key_path" of [source.transit] needs {address}, so that each address has its own key'
-        return ""
+        if "{name}" not in self.key_path:
+            return '"key_path" of [source.transit] needs {name}, so that each address has its own key'
+        return _transit_path_problem(self.key_path)
+
+
+def _transit_path_problem(path: str) -> str:
+    if "@" in path or "{address}" in path:
+        return 'names of keys in transit hold no "@": write {name} for the address in "key_path"'
+    return ""

@@ -115,9 +115,9 @@ def build_lookup(settings: SourceSettings, *, now: Now = utc_now) -> Lookup:
     client = build_bao_client(settings.name, bao, settings.timeout)
     if bao.engine == "transit":
         folder = Path(bao.certificates)
-        return BaoTransit(client, mount=bao.mount, path=bao.key_path, certificates=folder, now=now)
+        return BaoTransit(client, mount=bao.mount, path=bao.path, certificates=folder, now=now)
     passphrase = SecretFile(settings.name, bao.passphrase_file) if bao.passphrase_file else None
-    return BaoStore(client, mount=bao.mount, path=bao.key_path, now=now, passphrase=passphrase)
+    return BaoStore(client, mount=bao.mount, path=bao.path, now=now, passphrase=passphrase)
 
 
 def build_est(name: str, est: EstSource, timeout: float, kind: KeyKind, now: Now) -> EstAuthority:

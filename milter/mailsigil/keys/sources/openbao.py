@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from mailsigil.keys.source import HeldKey
 from mailsigil.keys.sources.bao_client import BaoClient
 from mailsigil.keys.subject import SubjectRequest
 
+_ESCAPED: Final = re.compile(r"[^a-z0-9.-]")
 _PKCS12_FIELDS: Final = ("pkcs12", "p12", "pfx")
 _KEY_FIELDS: Final = ("private_key", "key")
 _CERTIFICATE_FIELDS: Final = ("certificate", "cert", "chain", "ca_chain")
@@ -36,12 +38,19 @@ def path_of(template: str, address: str) -> str:
     """Fills in a path; what an address holds cannot lead to another one."""
     local, _, domain = address.rpartition("@")
     values = {"address": address, "local": local, "domain": domain}
-    filled = template
+    # First, so that what it brings is not taken for a place to fill in: it has no brackets.
+    filled = template.replace("{name}", _key_name(address))
     for name, value in values.items():
         # A name of dots alone would lead upwards, whatever it is encoded as: it becomes one that nothing has.
         safe = quote(value, safe="@+") if value.strip(".") else f"%25{len(value)}"
         filled = filled.replace(f"{{{name}}}", safe)
     return filled.strip("/")
+
+
+def _key_name(address: str) -> str:
+    """An address as letters, digits, ``.``, ``-`` and ``_``, a different one for each address."""
+    plain = _ESCAPED.sub(lambda found: "".join(f"_{octet:02x}" for octet in found[0].encode()), address)
+    return f"_{ord(plain[0]):02x}{plain[1:]}" if plain[0] in ".-" else plain
 
 
 class BaoAuthority:
