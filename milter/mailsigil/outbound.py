@@ -19,7 +19,7 @@ from mailsigil.message.author import Author, AuthorFault, parse_author
 from mailsigil.message.fields import Field
 from mailsigil.message.mime import MimeLimitError, MimeLimits
 from mailsigil.message.protection import Protection, protection_of
-from mailsigil.message.seven_bit import Unsignable, to_seven_bit
+from mailsigil.message.seven_bit import ONE_MEANING, Entity, Unsignable, as_it_is, to_seven_bit
 from mailsigil.message.spool import Spool
 from mailsigil.plan import DeleteField, Edit, Envelope, Event, Outcome, Plan
 from mailsigil.policy.authorise import Authorisation, authorise
@@ -105,7 +105,15 @@ def outbound(envelope: Envelope, fields: Sequence[Field], body: Spool, parts: Ou
         allowed = wanted(policy, facts, recipients=envelope.recipients, at=now, levels_of=parts.levels_of)
         return _signed(fields, body, author, policy, allowed, parts, edits=(*forged, *misordered))
     except (KeyServiceError, Unsignable, MimeLimitError, NoCredential) as error:
-        return _cannot_sign(f"{type(error).__name__}: {error}", policy, forged)
+        outcome = _FOR_GOOD.get(type(error), Outcome.TEMPFAIL)
+        return _cannot_sign(f"{type(error).__name__}: {error}", policy, forged, outcome=outcome)
+
+
+_FOR_GOOD: dict[type[Exception], Outcome] = {
+    # The message stays what it is, so that another try would end in the same way.
+    Unsignable: Outcome.REFUSE_FORM,
+    MimeLimitError: Outcome.REFUSE_SIZE,
+}
 
 
 def wanted(
@@ -144,10 +152,10 @@ def _signed(
     *,
     edits: tuple[Edit, ...],
 ) -> Plan:
-    entity = to_seven_bit(fields, body, limits=parts.mime_limits, new_spool=parts.new_spool)
+    entity, form = _entity(fields, body, policy.form.value, parts)
     when = signing_time(fields, parts.now())
     made = sign(entity, author.address.key, when, parts.keys, wanted=allowed)
-    if policy.form.value is Form.OPAQUE:
+    if form is Form.OPAQUE:
         head, tail = made.builder.opaque(made.attributes, made.signature, entity.size)
         signed = opaque_signed(fields, entity, head=head, tail=tail)
     else:
@@ -169,9 +177,21 @@ def _signed(
             *((("source", made.credential.source),) if made.credential.source else ()),
             *((("domain", made.credential.domain),) if made.whole_domain else ()),
             ("scheme", made.scheme.value),
-            ("form", policy.form.value.value),
+            ("form", form.value),
         ),
     )
+
+
+def _entity(fields: Sequence[Field], body: Spool, form: Form, parts: OutboundParts) -> tuple[Entity, Form]:
+    """What will be signed, and how it will travel: clear only if no relay has a reason to change it."""
+    try:
+        entity = to_seven_bit(fields, body, limits=parts.mime_limits, new_spool=parts.new_spool)
+    except Unsignable as error:
+        if error.reason not in ONE_MEANING:
+            raise
+        # A message/delivery-status, for one, may be 8-bit and must not be encoded (RFC 2046 5.2, RFC 6533).
+        return as_it_is(fields, body), Form.OPAQUE
+    return entity, form
 
 
 def _authorisation(
@@ -250,10 +270,18 @@ def _unauthorised(reason: str, policy: EffectivePolicy, forged: tuple[DeleteFiel
     return _passed(reason, forged)
 
 
-def _cannot_sign(reason: str, policy: EffectivePolicy, forged: tuple[DeleteField, ...]) -> Plan:
-    if policy.signing.value is SigningMode.REQUIRED:
+def _cannot_sign(
+    reason: str,
+    policy: EffectivePolicy,
+    forged: tuple[DeleteField, ...],
+    *,
+    outcome: Outcome = Outcome.TEMPFAIL,
+) -> Plan:
+    if policy.signing.value is not SigningMode.REQUIRED:
+        return _passed(reason, forged)
+    if outcome is Outcome.TEMPFAIL:
         return _deferred(reason)
-    return _passed(reason, forged)
+    return Plan(event=Event.REFUSED, outcome=outcome, reason=reason)
 
 
 def _passed(reason: str, forged: tuple[DeleteField, ...]) -> Plan:

@@ -83,6 +83,7 @@ class Outcome(Enum):
     TEMPFAIL = ("451", "4.7.0", "Message cannot be processed now, try again later")
     REFUSE_SENDER = ("550", "5.7.1", "Sender is not allowed to send as this author")
     REFUSE_CHAIN = ("550", "5.7.5", "Message was DKIM-signed before it was S/MIME-signed")
+    REFUSE_FORM = ("550", "5.6.3", "Message must be signed, and its form cannot be")
     REFUSE_SIZE = ("552", "5.3.4", "Message exceeds the limits of this server")
 
     @property

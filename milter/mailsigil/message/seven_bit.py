@@ -18,7 +18,10 @@ from mailsigil.message.mime import IDENTITY_ENCODINGS, MimeLimits, Part, parse_m
 from mailsigil.message.rewrite import WIDE_LABELS, Unsignable, survey, write_header, write_parts
 from mailsigil.message.spool import Spool
 
-__all__ = ["Cleanliness", "Entity", "Unsignable", "scan", "to_seven_bit"]
+__all__ = ["ONE_MEANING", "Cleanliness", "Entity", "Unsignable", "as_it_is", "scan", "to_seven_bit"]
+
+ONE_MEANING = frozenset({"header-field", "message-part", "nested-signature", "unknown-encoding"})
+"""Reasons of Unsignable for messages that every reader divides the same way and that are merely not 7-bit."""
 
 _SMALL = 65536
 _US_ASCII = b"Content-Type: text/plain; charset=us-ascii\r\n"
@@ -93,6 +96,12 @@ def to_seven_bit(
         out.close()
         raise
     return Entity(header, out, 0, len(out))
+
+
+def as_it_is(fields: Sequence[Field], body: Spool) -> Entity:
+    """Give the entity of a message as it came, for a signature that carries any octets (RFC 8551 3.1.2)."""
+    content = [_tidy_name(each) for each in fields if each.name[:8].lower() == b"content-"]
+    return Entity(b"".join(each.raw for each in content), body, 0, len(body))
 
 
 def _tidy_name(field: Field) -> Field:
