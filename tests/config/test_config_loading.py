@@ -19,6 +19,7 @@ from mailsigil.config.loading import load_settings
 from mailsigil.config.settings import Settings
 from mailsigil.config.sockets import SocketFamily, parse_socket
 from mailsigil.config.sources import KINDS
+from mailsigil.config.storage import HOLDERS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / "packaging" / "mailsigil.toml"
@@ -45,7 +46,8 @@ def test_example_file_with_every_setting_gives_the_defaults(tmp_path: Path) -> N
     assert loaded.trust[0].name == "Example Bank"
     assert loaded.directory[0].domains == ("bank.example",)
     assert {source.kind for source in loaded.source} == set(KINDS)
-    repeated = {"trust": (), "directory": (), "source": ()}
+    assert {storage.kind for storage in loaded.storage} == set(HOLDERS)
+    repeated = {"trust": (), "directory": (), "source": (), "storage": ()}
     assert loaded.model_copy(update=repeated) == Settings()
     for name, section in tomllib.loads(active).items():
         keys = set().union(*section) if name in repeated else section
