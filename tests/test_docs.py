@@ -29,6 +29,7 @@ FRONT = ROOT / "README.md"
 POSTFIX = ROOT / "contrib" / "postfix"
 PAGES = (FRONT, POSTFIX / "README.md", ROOT / "CHANGELOG.md", ROOT / "milter" / "README.md")
 UNITS = ("mailsigil-keyd", "mailsigil-milter")
+DROP_INS = sorted((ROOT / "packaging" / "drop-ins").glob("*.conf"))
 MAIL = b"From: Alice Example <alice@bank.example>\nTo: bob@customer.example\nSubject: Hello\n\nHello Bob\n"
 
 
@@ -186,6 +187,28 @@ def test_units_are_sound(name: str, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     said = [line for line in done.stderr.splitlines() if name in line]
     assert (done.returncode, said) == (0, [])
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+@pytest.mark.parametrize(
+    ("name", "more", "sound"),
+    [(path.name, "", True) for path in DROP_INS] + [("network.conf", "\nDeviceAlow=x\n", False)],
+    ids=[*(path.stem for path in DROP_INS), "a mistake is seen"],
+)
+def test_drop_ins_are_sound(name: str, more: str, sound: bool, tmp_path: Path) -> None:
+    text = (ROOT / "packaging" / "mailsigil-keyd.service").read_text(encoding="utf-8")
+    # Under another name: one of this name may be installed here, with drop-ins of its own.
+    unit = tmp_path / "tried-keyd.service"
+    unit.write_text(text.replace("ExecStart=/opt/mailsigil/bin/mailsigil", "ExecStart=/bin/true"))
+    folder = tmp_path / "tried-keyd.service.d"
+    folder.mkdir()
+    drop_in = (ROOT / "packaging" / "drop-ins" / name).read_text(encoding="utf-8")
+    assert f"install -D -m 0644 {name} /etc/systemd/system/mailsigil-keyd.service.d/{name}\n" in drop_in
+    (folder / name).write_text(drop_in + more)
+    command = ["systemd-analyze", "verify", "--man=no", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    said = [line for line in done.stderr.splitlines() if "tried-keyd" in line]
+    assert (not said) is sound, said
 
 
 @pytest.mark.parametrize("name", UNITS)
