@@ -1,4 +1,4 @@
-"""Two ways through one structure, plain elements at once and BER in turn: they have to agree on everything."""
+"""Two ways through one structure, plain elements at once and BER in turn, have to agree on everything."""
 
 from __future__ import annotations
 
