@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "keys": {"cms", "pki", "process", "config"},
     "lifecycle": {"keys", "directory", "policy", "config", "pki", "message", "cms"},
     "ca": {"keys", "pki", "config"},
-    "dovecot": {"keys", "config", "process", "message"},
+    "dovecot": {"keys", "config", "process", "message", "delivery"},
     "km": {"keys", "cms", "pki", "config", "directory", "message", "outbound", "plan", "policy", "rewrite"}
     | {"service", "verdict", "verification"},
     "milter": {"message", "plan", "process"},

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from mailsigil.cms.content import CipherKind
+from mailsigil.cms.enveloped import EnvelopeLimits
 from mailsigil.cms.parse import CmsLimits
 from mailsigil.config.settings import Settings, TrustSettings
+from mailsigil.decryption import DecryptionParts
+from mailsigil.delivery import DeliveryParts, Unauthenticated
 from mailsigil.direction import Direction, DirectionRules, direction_of
 from mailsigil.directory.api import Directory
 from mailsigil.directory.opening import open_directory
 from mailsigil.dkim.resolver import make_txt_lookup
 from mailsigil.inbound import InboundParts, inbound
 from mailsigil.keys.client import KeyAgentClient
+from mailsigil.keys.decryption_client import DecryptionClient
 from mailsigil.message.fields import Field
 from mailsigil.message.mime import MimeLimits
 from mailsigil.message.spool import Spool
@@ -116,6 +121,36 @@ def inbound_parts(
             name.lower().rstrip(".") for name in settings.inbound.trusted_authserv_ids
         ),
         dns_seconds=settings.dkim.seconds,
+    )
+
+
+def delivery_parts(
+    settings: Settings, trust: TrustStore, *, now: Callable[[], datetime] | None = None
+) -> DeliveryParts:
+    """What the way of an encrypted message at delivery is handed."""
+    chosen = settings.delivery
+    given = inbound_parts(settings, trust, now=now)
+    ciphers = {CipherKind.AES_CBC, CipherKind.AES_GCM}
+    return DeliveryParts(
+        decryption=DecryptionParts(
+            keys=DecryptionClient(chosen.key_socket, timeout=settings.keyd.timeout),
+            mime_limits=_mime_limits(settings),
+            envelope_limits=EnvelopeLimits(
+                recipients=chosen.recipients, rest_bytes=settings.limits.cms_bytes
+            ),
+            layers=chosen.layers,
+            content_bytes=chosen.message_bytes,
+            ciphers=frozenset(ciphers | {CipherKind.TRIPLE_DES_CBC} if chosen.legacy_ciphers else ciphers),
+            new_spool=new_spool(settings),
+        ),
+        # The mail server waits: what is not looked up in time is not known.
+        inbound=replace(
+            given,
+            dns_seconds=min(given.dns_seconds, chosen.seconds / 2),
+            verification=replace(given.verification, seconds=min(given.verification.seconds, chosen.seconds)),
+        ),
+        wanted=chosen.wanted,
+        unauthenticated=Unauthenticated(chosen.unauthenticated),
     )
 
 

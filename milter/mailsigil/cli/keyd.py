@@ -11,9 +11,12 @@ from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import settings_option
 from mailsigil.config.settings import Settings
 from mailsigil.dovecot.companion import DovecotServices
+from mailsigil.keys.companion import Companion
+from mailsigil.keys.decryption_service import DecryptionService
 from mailsigil.keys.errors import KeyAgentSetupError
 from mailsigil.keys.keyd import run_agent
 from mailsigil.keys.sources.build import build_sources
+from mailsigil.keys.warming import Warmer
 from mailsigil.process.privileges import PrivilegeError
 
 
@@ -32,8 +35,21 @@ def command(settings: Settings) -> None:
             processes=keyd.processes,
             more=partial(build_sources, settings.source),
             admin_socket=keyd.admin_path,
-            companions=[DovecotServices(settings.dovecot, settings.storage)],
+            companions=_companions(settings),
         )
     except (KeyAgentSetupError, PrivilegeError) as error:
         raise Misuse(str(error)) from error
     raise SystemExit(status)
+
+
+def _companions(settings: Settings) -> list[Companion]:
+    delivery = settings.delivery
+    if not delivery.enabled:
+        return [DovecotServices(settings.dovecot, settings.storage)]
+    return [
+        # Who logs in reads his mail, and gets more of it: the keys for that are fetched now.
+        DovecotServices(
+            settings.dovecot, settings.storage, on_login=lambda agent: Warmer(agent.sources).warm
+        ),
+        DecryptionService(delivery.key_socket, user=delivery.user),
+    ]

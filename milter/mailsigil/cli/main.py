@@ -22,6 +22,7 @@ COMMANDS = {
     "run": "Start milter and key agent together, for one machine and for trying it out.",
     "milter": "Start the milter alone.",
     "keyd": "Start the key agent alone.",
+    "delivery": "Start the filter that decrypts mail when Dovecot stores it.",
     "sign": "Send one message the outbound way, to standard output.",
     "annotate": "Send one message the inbound way, to standard output.",
     "verify": "Tell who signed a message: the verdict alone.",

@@ -1,4 +1,4 @@
-"""``mailsigil run``: key agent and milter together, each a process of its own."""
+"""``mailsigil run``: key agent, milter and what else is configured, each a process of its own."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from mailsigil.config.loading import load_settings
 def command(config: Path) -> None:
     """Start milter and key agent together, for one machine and for trying it out.
 
-    SIGHUP is passed on to both; SIGTERM and Ctrl-C end both. If one of them ends, so does the other.
+    Where somebody's mail is to be decrypted at delivery, that filter is started, too. SIGHUP is passed on to
+    all; SIGTERM and Ctrl-C end all. If one of them ends, so do the others.
     """
     with config_errors_shown():
-        load_settings(config)
-    parts = [_start("keyd", config), _start("milter", config)]
+        settings = load_settings(config)
+    names = ["keyd", "milter", *(["delivery"] if settings.delivery.enabled else [])]
+    parts = [_start(name, config) for name in names]
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         for part in parts:
