@@ -143,7 +143,9 @@ class KeydSettings(Section):
     allowed_users: List[UserName] = Field(
         default=("mailsigil",), min_length=1, description="Users who may ask for signatures: the milter's."
     )
-    processes: int = Field(default=1, ge=1, le=64, description="Processes that sign.")
+    processes: int = Field(
+        default=0, ge=0, le=64, description="Processes that sign; 0 means one for each core."
+    )
     timeout: float = Field(
         default=5.0,
         gt=0,

@@ -41,7 +41,7 @@ def run_agent(
     folder: str | os.PathLike[str],
     allowed_users: Sequence[str],
     user: str = "",
-    processes: int = 1,
+    processes: int = 0,
     socket_mode: int | None = None,
     refresh_seconds: float = REFRESH_SECONDS,
     more: Callable[[], Sequence[KeySource]] = tuple,
@@ -50,15 +50,17 @@ def run_agent(
 ) -> int:
     """Runs the key agent until SIGTERM or SIGINT; gives the exit status.
 
-    SIGHUP reads the folder anew. ``allowed_users`` are names or numbers; root and the agent's own user
-    may always ask, for nothing in the agent is hidden from them. Without ``socket_mode`` the socket is
-    open to everybody if others than those two are allowed: the check of the caller's user decides.
+    SIGHUP reads the folder anew; 0 ``processes`` means one for each core. ``allowed_users`` are names or
+    numbers; root and the agent's own user may always ask, for nothing in the agent is hidden from them.
+    Without ``socket_mode`` the socket is open to everybody if others than those two are allowed: the check of the caller's user decides.
     ``more`` makes further sources, in each process anew: sessions and connections survive no fork.
     On ``admin_socket`` (admin.py) root and the agent's own user alone are heard.
     ``companions`` are further services that live in the agent's processes.
     Raises KeyAgentSetupError, or PrivilegeError for a user that is missing or cannot be changed to.
     """
     path = Path(socket_path)
+    # A signature keeps one core busy and lets no other thread of its process sign.
+    processes = processes or len(os.sched_getaffinity(0))
     trusted = {0, find_user(user).pw_uid if user else os.geteuid()}
     allowed = trusted | {_uid_of(name) for name in allowed_users}
     if socket_mode is None:
