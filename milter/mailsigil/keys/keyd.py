@@ -52,7 +52,8 @@ def run_agent(
 
     SIGHUP reads the folder anew; 0 ``processes`` means one for each core. ``allowed_users`` are names or
     numbers; root and the agent's own user may always ask, for nothing in the agent is hidden from them.
-    Without ``socket_mode`` the socket is open to everybody if others than those two are allowed: the check of the caller's user decides.
+    Without ``socket_mode`` the socket is open to everybody if others than those two are allowed: the check
+    of the caller's user decides.
     ``more`` makes further sources, in each process anew: sessions and connections survive no fork.
     On ``admin_socket`` (admin.py) root and the agent's own user alone are heard.
     ``companions`` are further services that live in the agent's processes.
