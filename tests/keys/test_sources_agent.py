@@ -30,7 +30,7 @@ from mailsigil.keys.newkey import NewKey
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.protocol import decode_found, encode_found
 from mailsigil.keys.remote import RemoteKeys
-from mailsigil.keys.routes import DomainRoute
+from mailsigil.keys.routes import DomainRoute, WhenSilent
 from mailsigil.keys.soft_key import SoftKey, soft_key
 from mailsigil.keys.source import HeldKey, SigningKey
 from mailsigil.keys.subject import SubjectRequest
@@ -200,13 +200,48 @@ def test_other_domains_never_wait(service: Service, clock: Clock) -> None:
     assert service.asked == [ALICE]
 
 
-def test_a_source_that_fails_does_not_hide_what_another_has(service: Service, clock: Clock) -> None:
+def two_sources(service: Service, clock: Clock, when_silent: WhenSilent) -> KeyAgent:
+    """The folder, which has a key of Alice's, and a source for her domain."""
+    route = DomainRoute(remote(service, clock), name="svc", domains=["bank.example"], when_silent=when_silent)
+    return KeyAgent([FixedKeys([key_for(), key_for("carol@shop.example")]), route], now=lambda: NOW)
+
+
+@pytest.mark.parametrize("error", [AWAY, WRONG], ids=["away", "wrong"])
+def test_nobody_signs_in_place_of_a_silent_source(
+    service: Service, clock: Clock, error: SourceError, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.error = error
+    agent = two_sources(service, clock, WhenSilent.WAIT)
+    with pytest.raises(KeyAgentRefused, match='source "svc"') as caught:
+        agent.find(ALICE)
+    assert caught.value.reason is Refusal.SOURCE
+    assert f'source "svc" is silent: mail of {ALICE} waits' in caplog.text
+    # Who asks for another source by its name does not wait, and neither do other domains.
+    assert len(agent.find(ALICE, source="keyd")) == 1
+    assert len(agent.find("carol@shop.example")) == 1
+    # A key that was chosen before is used, whoever is silent now.
+    (credential,) = agent.find(ALICE, source="keyd")
+    assert agent.sign(key_id=credential.key_id, address=ALICE, scheme="ecdsa-sha256", data=b"x", peer_uid=0)
+
+
+def test_others_sign_for_a_silent_source_where_the_settings_say_so(
+    service: Service, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     service.error = AWAY
-    agent = KeyAgent(
-        [FixedKeys([key_for()]), DomainRoute(remote(service, clock), name="svc", domains=["bank.example"])],
-        now=lambda: NOW,
-    )
+    agent = two_sources(service, clock, WhenSilent.OTHERS)
     assert len(agent.find(ALICE)) == 1
+    assert f'source "svc" is silent: {ALICE} gets the keys of others' in caplog.text
+    with pytest.raises(KeyAgentRefused):
+        agent.find(BOB)
+
+
+def test_what_a_silent_source_told_before_goes_on(service: Service, clock: Clock) -> None:
+    service.keys[ALICE] = (key_for(),)
+    agent = two_sources(service, clock, WhenSilent.WAIT)
+    assert len(agent.find(ALICE)) == 2
+    service.error = AWAY
+    clock.seconds = 300
+    assert len(agent.find(ALICE)) == 2
 
 
 def test_credentials_say_where_they_come_from() -> None:

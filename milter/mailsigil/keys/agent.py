@@ -18,6 +18,7 @@ from mailsigil.keys.protocol import (
     encode_refusal,
     encode_signature,
 )
+from mailsigil.keys.routes import DomainRoute, WhenSilent
 from mailsigil.keys.source import KeySource, SigningKey, source_name
 
 log = logging.getLogger("mailsigil.keyd")
@@ -32,6 +33,10 @@ class KeyAgent:
         self._sources = tuple(sources)
         self._now = now
 
+    def replace(self, sources: Sequence[KeySource]) -> None:
+        """Puts others in the place of all sources; requests on their way end with the old ones."""
+        self._sources = tuple(sources)
+
     @property
     def sources(self) -> tuple[KeySource, ...]:
         """Where the keys come from."""
@@ -41,7 +46,8 @@ class KeyAgent:
         """Gives the credentials that are valid now for an address (key form), source by source.
 
         With ``source`` that one alone is asked, so that nobody waits for another one that stalls. Raises
-        KeyAgentRefused when no source has any, and one of them could not tell, or is not there at all.
+        KeyAgentRefused when one of those asked could not tell, and its settings do not let others sign in
+        its place (when_silent), or none has any; or when it is not there at all.
         """
         now = self._now()
         found = self._find(address.lower(), source.lower())
@@ -127,28 +133,56 @@ class KeyAgent:
             log.log(level, "%s", error)
             raise _source_refusal(error) from error
 
-    def _find(self, address: str, only: str = "") -> list[SigningKey]:
-        keys: list[SigningKey] = []
-        trouble: SourceError | None = None
+    def _find(self, address: str, only: str) -> list[SigningKey]:
+        keys, silent = self._ask(address, only)
+        for source, error in silent:
+            # Another source's certificate may say less of the sender, or be trusted by nobody outside: it
+            # does not sign in place of one that cannot tell, unless the settings say so.
+            if not keys or _when_silent(source) is WhenSilent.WAIT:
+                if keys:
+                    log.warning(
+                        'source "%s" is silent: mail of %s waits, and the keys of others do not sign in its'
+                        ' place (when_silent = "wait")',
+                        error.source,
+                        _shown(address),
+                    )
+                raise _source_refusal(error) from error
+        for _, error in silent:
+            log.warning(
+                'source "%s" is silent: %s gets the keys of others (when_silent = "others")',
+                error.source,
+                _shown(address),
+            )
+        return keys
+
+    def _ask(
+        self, address: str, only: str = ""
+    ) -> tuple[list[SigningKey], list[tuple[KeySource, SourceError]]]:
+        """What the sources have, and which of them could not tell."""
         asked = [source for source in self._sources if only in ("", source_name(source).lower())]
         if not asked:
             raise KeyAgentRefused(Refusal.SOURCE, f'there is no [[source]] "{_shown(only)}"')
+        keys: list[SigningKey] = []
+        silent: list[tuple[KeySource, SourceError]] = []
         for source in asked:
             try:
                 keys.extend(source.find(address))
             except SourceError as error:
-                trouble = error
-        if trouble is not None and not keys:
-            raise _source_refusal(trouble) from trouble
-        return keys
+                silent.append((source, error))
+        return keys, silent
 
     def _get(self, key_id: str, address: str) -> SigningKey | None:
         for source in self._sources:
             key = source.get(key_id)
             if key is not None:
                 return key
-        # Another process of the agent may have found it; in this one the source is asked now.
-        return next((key for key in self._find(address) if key.credential.key_id == key_id), None)
+        # Another process of the agent may have found it; in this one the sources are asked now. Which of
+        # them is silent decides nothing: the key was chosen before.
+        keys, silent = self._ask(address)
+        found = next((key for key in keys if key.credential.key_id == key_id), None)
+        if found is None and silent:
+            raise _source_refusal(silent[0][1]) from silent[0][1]
+        return found
 
     def _let(self, action: Callable[[], None]) -> None:
         """What one source cannot do keeps no other from doing it."""
@@ -158,6 +192,10 @@ class KeyAgent:
             log.warning("%s", error)
         except Exception as error:
             log.exception("a source failed: %s", type(error).__name__)
+
+
+def _when_silent(source: KeySource) -> WhenSilent:
+    return source.when_silent if isinstance(source, DomainRoute) else WhenSilent.WAIT
 
 
 def _source_refusal(error: SourceError) -> KeyAgentRefused:

@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 
 from mailsigil.keys.decryption import Decrypting, DecryptionKey
 from mailsigil.keys.protocol import Credential
 from mailsigil.keys.source import KeySource, SigningKey
+
+
+class WhenSilent(StrEnum):
+    """What a source's silence means for mail that another source has a key for."""
+
+    WAIT = "wait"
+    """Nobody else signs in its place."""
+    OTHERS = "others"
+    """What others have signs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +56,17 @@ class DomainRoute:
     """
 
     def __init__(
-        self, source: KeySource, *, name: str, domains: Iterable[str], domain_mailbox: str = ""
+        self,
+        source: KeySource,
+        *,
+        name: str,
+        domains: Iterable[str],
+        domain_mailbox: str = "",
+        when_silent: WhenSilent = WhenSilent.WAIT,
     ) -> None:
         self.name = name
         self.source = source
+        self.when_silent = when_silent
         self._domains = frozenset(domains)
         self._mailbox = domain_mailbox
 

@@ -26,7 +26,7 @@ from mailsigil.keys.key_files import identity_from, read_key_file
 from mailsigil.keys.placed_keyring import KeyPlace
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.remote import Lookup, RemoteKeys
-from mailsigil.keys.routes import DomainRoute
+from mailsigil.keys.routes import DomainRoute, WhenSilent
 from mailsigil.keys.secret_files import SecretFile
 from mailsigil.keys.source import Issuer, KeyMaker, KeySource
 from mailsigil.keys.sources.bao_client import AppRoleLogin, BaoClient, CertificateLogin, Login, TokenLogin
@@ -72,6 +72,7 @@ def build_source(settings: SourceSettings, *, now: Now = utc_now) -> DomainRoute
         name=settings.name,
         domains=settings.domains,
         domain_mailbox=settings.domain_mailbox if settings.domain_certificate else "",
+        when_silent=WhenSilent(settings.when_silent),
     )
 
 
