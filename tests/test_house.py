@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "verification": {"message", "cms", "pki", "holder", "shown", "signature", "verdict"},
     "signing": {"message", "cms", "pki", "policy", "keys"},
     "outbound": {"message", "policy", "dkim", "headers", "compose", "plan", "signing", "directory", "keys"},
-    "inbound": {"message", "dkim", "headers", "plan", "verdict", "verification"},
+    "inbound": {"message", "direction", "dkim", "headers", "plan", "verdict", "verification"},
     "decryption": {"message", "cms", "keys"},
     "delivery": {"message", "decryption", "inbound", "plan", "rewrite", "verdict"},
     "config": set(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from ipaddress import ip_network
 
 import pytest
 
@@ -25,13 +26,14 @@ PARTS = InboundParts(
     dkim_max_bytes=1_000_000,
     dkim_max_signatures=5,
     trusted_authserv_ids=frozenset({"edge.bank.example"}),
+    trusted_relays=(ip_network("192.0.2.0/28"), ip_network("2001:db8::/64")),
 )
 
 
-def results(raw: bytes, **more: object) -> tuple[Plan, str]:
+def results(raw: bytes, *, client: str | None = "192.0.2.1", **more: object) -> tuple[Plan, str]:
     """The plan for a message, and our Authentication-Results in it."""
     fields, body = bank.cut(raw)
-    plan = inbound(fields, body, dataclasses.replace(PARTS, **more))  # type: ignore[arg-type]
+    plan = inbound(fields, body, dataclasses.replace(PARTS, **more), client=client)  # type: ignore[arg-type]
     written, _ = parse_fields(b"".join(rewritten(fields, body, plan.edits)))
     return plan, named(written, b"authentication-results")[0].unfolded.decode()
 
@@ -61,6 +63,16 @@ def test_results_of_a_trusted_server_are_taken_over_without_a_look_up() -> None:
 def test_results_of_others_are_not(field: bytes) -> None:
     _, said = results(field + SIGNATURE + bank.mail())
     assert "dkim=pass" not in said
+
+
+@pytest.mark.parametrize("client", ["192.0.2.15", "2001:db8::7", "::ffff:192.0.2.3", None])
+def test_a_trusted_server_is_known_by_its_address(client: str | None) -> None:
+    assert "dkim=pass" in results(UPSTREAM + SIGNATURE + bank.mail(), client=client)[1]
+
+
+@pytest.mark.parametrize("client", ["192.0.2.16", "198.51.100.1", "2001:db8:1::7", "", "unknown"])
+def test_from_any_other_client_its_name_means_nothing(client: str) -> None:
+    assert "dkim=pass" not in results(UPSTREAM + SIGNATURE + bank.mail(), client=client)[1]
 
 
 def test_nothing_is_taken_over_unless_configured() -> None:

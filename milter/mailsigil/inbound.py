@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from mailsigil.direction import Network, is_within
 from mailsigil.dkim.arc import ArcResult, verify_arc
 from mailsigil.dkim.resolver import TxtLookup, within
 from mailsigil.dkim.upstream import upstream_results
@@ -38,6 +39,8 @@ class InboundParts:
     arc_max_sets: int = 10
     trusted_authserv_ids: frozenset[str] = frozenset()
     """Servers in front of us whose DKIM results are taken over, in lower case."""
+    trusted_relays: tuple[Network, ...] = ()
+    """Where such a server hands its mail over from."""
     dns_seconds: float = 15.0
     """For all look-ups of one message."""
     clock: Callable[[], float] = time.monotonic
@@ -50,11 +53,13 @@ def inbound(
     parts: InboundParts,
     *,
     damage: str = "",
+    client: str | None = None,
     as_received: tuple[Sequence[Field], Spool] | None = None,
 ) -> Plan:
     """Decides what one message's identity headers say.
 
     ``damage`` is what was found wrong when header and body were divided (``Message.damage``).
+    ``client`` is the address of the SMTP client, None where there was none: then who asks vouches for it.
     ``as_received`` is the message that came, where this one was inside of it: DKIM speaks of that one.
     """
     # 1. What stands under our names did not come from us.
@@ -63,7 +68,7 @@ def inbound(
     received = parts.now()
     verdict = verify(fields, body, parts.verification, at=received, damage=damage)
     # 3. Which domains vouch for it?
-    dkim, arc = domain_results(*(as_received or (fields, body)), parts, at=received)
+    dkim, arc = domain_results(*(as_received or (fields, body)), parts, at=received, client=client)
     # 4. Say so.
     author = parse_author(fields)
     domain = author.address.domain if isinstance(author, Author) else ""
@@ -77,15 +82,21 @@ def inbound(
 
 
 def domain_results(
-    fields: Sequence[Field], body: Spool, parts: InboundParts, *, at: datetime | None = None
+    fields: Sequence[Field],
+    body: Spool,
+    parts: InboundParts,
+    *,
+    at: datetime | None = None,
+    client: str | None = None,
 ) -> tuple[tuple[DkimResult, ...], ArcResult]:
     """DKIM results and the ARC chain; DKIM as a trusted server in front of us told it, when it did.
 
-    ``at`` is the time of receipt, the present when not given.
+    ``at`` is the time of receipt, the present when not given. From any other ``client`` than such a server
+    everybody could write results in its name.
     """
     txt = within(parts.txt, parts.dns_seconds, parts.clock)
     dkim = None
-    if parts.trusted_authserv_ids:
+    if parts.trusted_authserv_ids and (client is None or is_within(client, parts.trusted_relays)):
         dkim = upstream_results(fields, parts.trusted_authserv_ids, most=parts.dkim_max_signatures)
     if dkim is None:
         dkim = verify_dkim(

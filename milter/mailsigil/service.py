@@ -59,7 +59,7 @@ class Service:
             return Plan(event=Event.REFUSED, outcome=Outcome.REFUSE_SIZE, reason=f"limit {over_limit}")
         if direction_of(envelope, self.rules) is Direction.OUTBOUND:
             return outbound(envelope, fields, body, self.outbound_parts)
-        return inbound(fields, body, self.inbound_parts)
+        return inbound(fields, body, self.inbound_parts, client=envelope.client_address)
 
 
 def build_service(settings: Settings) -> Service:
@@ -120,6 +120,7 @@ def inbound_parts(
         trusted_authserv_ids=frozenset(
             name.lower().rstrip(".") for name in settings.inbound.trusted_authserv_ids
         ),
+        trusted_relays=settings.inbound.relays,
         dns_seconds=settings.dkim.seconds,
     )
 

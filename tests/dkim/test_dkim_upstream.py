@@ -57,6 +57,27 @@ def test_what_a_trusted_server_says_is_taken_over(value: str, expected: tuple[Dk
     assert read(value) == expected
 
 
+RESULTS = Field(b"Authentication-Results", b" edge.bank.example; dkim=pass header.d=bank.example header.s=s1")
+
+
+@pytest.mark.parametrize(
+    ("above", "counts"),
+    [
+        ((), True),
+        (("Received", "X-Virus-Scanned", "DKIM-Signature", "ARC-Seal", "Received-SPF"), True),
+        (("Return-Path", "Received", "DKIM-Filter"), True),
+        (("Received", "From"), False),
+        (("Subject",), False),
+        (("Received", "Received", "Date", "Received"), False),
+        (("Verified-Identity",), False),
+    ],
+    ids=["top", "trace", "filters", "below-from", "below-subject", "below-date", "below-ours"],
+)
+def test_it_counts_only_among_what_servers_write(above: tuple[str, ...], counts: bool) -> None:
+    fields = [*(Field(name.encode(), b" x") for name in above), RESULTS, Field(b"From", b" a@bank.example")]
+    assert upstream_results(fields, TRUSTED, most=5) == ((PASS,) if counts else None)
+
+
 @pytest.mark.parametrize(
     "value",
     [

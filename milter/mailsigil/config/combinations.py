@@ -63,6 +63,19 @@ def _directions(settings: Settings) -> Iterator[Mistake]:
                 f'"{name}" in "trusted_authserv_ids" of [inbound] is "authserv_id", the name of this server;'
                 " fields of this name are removed, so list servers in front of this one",
             )
+    if settings.inbound.trusted_authserv_ids and not settings.inbound.trusted_relays:
+        yield (
+            ("inbound", "trusted_authserv_ids"),
+            '"trusted_authserv_ids" of [inbound] needs "trusted_relays": the addresses of these servers, or'
+            " anybody could write results in their name",
+        )
+    for number, text in enumerate(settings.inbound.trusted_relays):
+        if ip_network(text).prefixlen == 0:
+            yield (
+                ("inbound", "trusted_relays", number),
+                f'"{text}" in "trusted_relays" of [inbound] is the whole Internet, so anybody could write'
+                " results in the name of these servers; list their addresses",
+            )
     for number, text in enumerate(settings.outbound.trusted_networks):
         if ip_network(text).prefixlen == 0:
             yield (

@@ -96,6 +96,16 @@ class InboundSettings(Section):
         " taken over instead of verified again. Each of them has to remove such fields that others wrote in"
         " its name.",
     )
+    trusted_relays: List[Network] = Field(
+        default=(),
+        description="Addresses from which these servers hand mail over. Mail of other clients is verified"
+        " here, whatever it says.",
+    )
+
+    @cached_property
+    def relays(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """``trusted_relays``, parsed."""
+        return tuple(ip_network(text) for text in self.trusted_relays)
 
 
 class OutboundSettings(Section):

@@ -7,10 +7,19 @@ from collections.abc import Collection, Iterator, Sequence
 
 from mailsigil.dkim.signature import a_labels
 from mailsigil.dkim.words import DkimResult, DkimWord
-from mailsigil.message.fields import Field, named
+from mailsigil.message.fields import Field
 
 MAX_FIELD = 16384
 """Octets of an Authentication-Results value that are read."""
+
+_TRACE = frozenset(
+    {
+        *(b"received", b"return-path", b"delivered-to", b"received-spf", b"authentication-results"),
+        *(b"dkim-signature", b"arc-seal", b"arc-message-signature", b"arc-authentication-results"),
+        *(b"dkim-filter", b"dmarc-filter", b"arc-filter"),
+    }
+)
+"""RFC 5322 3.6.7, RFC 8601 5, and what filters put there beside it; ``X-`` fields as well."""
 
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|\\.|[()]|[^"\\()]+', re.DOTALL)
 _PART = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^;"])+')
@@ -31,9 +40,14 @@ def upstream_results(
 
     ``servers`` are authserv-ids in lower case. Gives None when no such server has spoken of DKIM: then
     the signatures have to be verified here. The topmost field alone counts, because a server writes above
-    what others wrote in its name before. At most ``most`` results are taken.
+    what others wrote in its name before, and only among what servers write on the way: what stands below
+    the first field of the author came with the mail. At most ``most`` results are taken.
     """
-    for field in named(fields, b"authentication-results"):
+    for field in fields:
+        if field.key not in _TRACE and not field.key.startswith(b"x-"):
+            return None
+        if field.key != b"authentication-results":
+            continue
         text = _readable(field.value)
         if text is None:
             continue
