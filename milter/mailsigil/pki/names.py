@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import idna
@@ -91,18 +92,24 @@ class CertificateNames:
     @classmethod
     def from_certificate(cls, certificate: x509.Certificate) -> CertificateNames:
         """Read the names. What cannot be read is left out, it never raises."""
-        subject = _Attributes(certificate, "subject")
-        organisation = subject.first(NameOID.ORGANIZATION_NAME)
-        common_name = subject.first(NameOID.COMMON_NAME)
-        issuer = _Attributes(certificate, "issuer")
-        return cls(
-            full_name=_full_name(subject, common_name, organisation),
-            organisation=organisation,
-            title=subject.first(NameOID.TITLE),
-            common_name=common_name,
-            issuer=issuer.first(NameOID.COMMON_NAME) or issuer.first(NameOID.ORGANIZATION_NAME),
-            addresses=certificate_addresses(certificate),
-        )
+        return _read_names(certificate)
+
+
+# One message asks several times.
+@lru_cache(maxsize=128)
+def _read_names(certificate: x509.Certificate) -> CertificateNames:
+    subject = _Attributes(certificate, "subject")
+    organisation = subject.first(NameOID.ORGANIZATION_NAME)
+    common_name = subject.first(NameOID.COMMON_NAME)
+    issuer = _Attributes(certificate, "issuer")
+    return CertificateNames(
+        full_name=_full_name(subject, common_name, organisation),
+        organisation=organisation,
+        title=subject.first(NameOID.TITLE),
+        common_name=common_name,
+        issuer=issuer.first(NameOID.COMMON_NAME) or issuer.first(NameOID.ORGANIZATION_NAME),
+        addresses=certificate_addresses(certificate),
+    )
 
 
 class _Attributes:
@@ -216,11 +223,15 @@ def normalise_address(text: str) -> str:
     if any(_unfit(character) for character in text) or ("@" in local and not local.startswith('"')):
         return ""
     try:
-        # No compatibility mapping: a domain in look-alike characters is not a domain (RFC 5891 5.3).
-        ascii_domain = idna.encode(domain.lower()).decode("ascii")
+        return f"{local}@{_a_labels(domain.lower())}"
     except (idna.IDNAError, UnicodeError):
         return ""
-    return f"{local}@{ascii_domain}"
+
+
+@lru_cache(maxsize=1024)
+def _a_labels(domain: str) -> str:
+    # No compatibility mapping: a domain in look-alike characters is not a domain (RFC 5891 5.3).
+    return idna.encode(domain).decode("ascii")
 
 
 def _unfit(character: str) -> bool:

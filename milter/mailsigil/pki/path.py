@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -151,7 +151,7 @@ class PathValidator:
             leaf = parse_certificate(leaf_der)
         except UnreadableCertificate as error:
             return _negative(PathStatus.MALFORMED, str(error), at)
-        pool = self._pool(intermediates)
+        pool = self._pool(der for der in intermediates if der != leaf_der)
         # 3. An anchor vouches for others, not for itself as a sender.
         if self._index.holds(leaf):
             return _negative(PathStatus.BAD_PURPOSE, "the certificate is itself a trust anchor", at)
@@ -171,7 +171,7 @@ class PathValidator:
             return _negative(first.status, first.reason, at)
         return _negative(PathStatus.UNTRUSTED, _no_path(leaf), at)
 
-    def _pool(self, intermediates: Sequence[bytes]) -> list[Parsed]:
+    def _pool(self, intermediates: Iterable[bytes]) -> list[Parsed]:
         pool: dict[bytes, Parsed] = {}
         for der in intermediates:
             digest = hashlib.sha256(der).digest()
