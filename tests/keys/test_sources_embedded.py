@@ -108,6 +108,48 @@ def test_revocation_is_once_and_for_known_serials(authority: Authority) -> None:
         authority.revoke(4711, now=NOW)
 
 
+def _listed(authority: Authority, serial: int) -> x509.ReasonFlags | None:
+    crl = x509.load_der_x509_crl((authority.directory / "issuing.crl").read_bytes())
+    entry = crl.get_revoked_certificate_by_serial_number(serial)
+    return entry and entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
+
+
+def test_a_suspended_certificate_comes_back_or_is_revoked(
+    authority: Authority, issuer: EmbeddedIssuer
+) -> None:
+    request = SubjectRequest(address=ALICE)
+    der = issuer.enrol(request, NewKey.generate(request, KeyKind.P256))[0]
+    serial = x509.load_der_x509_certificate(der).serial_number
+    for _ in range(2):  # Whoever was interrupted says it again.
+        issuer.withdraw(der, Reason.CERTIFICATE_HOLD)
+    issuer.publish()
+    assert _listed(authority, serial) is x509.ReasonFlags.certificate_hold
+    for _ in range(2):
+        issuer.release(der)
+    issuer.publish()
+    assert _listed(authority, serial) is None
+    issuer.withdraw(der, Reason.CERTIFICATE_HOLD)
+    issuer.withdraw(der, Reason.AFFILIATION_CHANGED)
+    issuer.withdraw(der, Reason.CERTIFICATE_HOLD)
+    issuer.publish()
+    assert _listed(authority, serial) is x509.ReasonFlags.affiliation_changed
+    with pytest.raises(SourceRefused, match="revoked for good"):
+        issuer.release(der)
+
+
+def test_a_certificate_whose_answer_was_lost_is_found_by_its_key(
+    authority: Authority, issuer: EmbeddedIssuer
+) -> None:
+    request = SubjectRequest(address=ALICE)
+    new = NewKey.generate(request, KeyKind.P256)
+    assert issuer.recall(request, new) is None
+    chain = issuer.enrol(request, new)
+    assert issuer.recall(request, new) == chain
+    assert issuer.recall(request, NewKey.generate(request, KeyKind.P256)) is None
+    issuer.revoke(chain[0])
+    assert issuer.recall(request, new) is None
+
+
 def test_the_servers_certificate_is_on_the_roots_list(authority: Authority) -> None:
     file = authority.directory / "server.pem"
     made = authority.issue_server([x509.DNSName("ca.example")], shown="ca.example", path=file, now=NOW)

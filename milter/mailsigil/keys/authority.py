@@ -8,9 +8,10 @@
     issuing.crl  root.crl       what was revoked (DER), written by :meth:`Authority.write_crls`
     ca.toml                     settings, where there are any (config/authority.py)
 
-A line of the register has an ``event``: ``issued`` (serial, address, level, not_after, and issuer where it
-is the root), ``revoked`` (serial, at, reason) or ``crl`` (number). Serials are lower-case hexadecimal, times
-are UTC in ISO 8601.
+A line of the register has an ``event``: ``issued`` (serial, address, level, not_after; issuer where it is the
+root, else key, a digest of the public key, and certificate, DER in base64), ``revoked`` (serial, at, reason),
+``released`` (serial, at; it was suspended before) or ``crl`` (number). Serials are lower-case hexadecimal,
+times are UTC in ISO 8601.
 
 It suits small organisations, tests and trials. The private keys lie in the folder without a passphrase,
 so whoever reads the folder is the authority.
@@ -174,8 +175,20 @@ class Authority:
             publication=self._publication,
         )
         # Registered before anybody has it: what may be out in the world must be revocable.
-        self._note(certificate, subject.mailbox, subject.level.value, ISSUING)
+        self._note(certificate, subject.mailbox, subject.level.value, ISSUING, keep=True)
         return certificate
+
+    def certificates_for(self, spki: bytes) -> tuple[x509.Certificate, ...]:
+        """Give the good certificates for a public key (DER), the latest first. Raises ``AuthorityError``."""
+        try:
+            found = self.register.find(spki)
+            return tuple(
+                one
+                for one in found
+                if (entry := self.register.entry(one.serial_number)) is not None and entry.revocation is None
+            )
+        except RegisterError as error:
+            raise AuthorityError(str(error)) from error
 
     def issue(
         self,
@@ -232,7 +245,7 @@ class Authority:
                 raise AuthorityError(
                     f"no certificate with the serial {serial:x} was issued here; see mailsigil ca list"
                 )
-            if entry.revocation is not None:
+            if entry.revocation is not None and entry.revocation.reason is not Reason.CERTIFICATE_HOLD:
                 at = entry.revocation.at
                 raise AuthorityError(
                     f"the certificate {serial:x} is revoked already, since {at:%Y-%m-%d %H:%M}"
@@ -242,6 +255,38 @@ class Authority:
             raise AuthorityError(str(error)) from error
         self.write_crls(now=now)
         return entry
+
+    def withdraw(self, serial: int, *, reason: Reason, now: datetime) -> None:
+        """Revoke or suspend a certificate; :meth:`write_crls` makes it known, once for many.
+
+        What is so already stays as it is: whoever was interrupted may say it again.
+        """
+        try:
+            entry = self.register.entry(serial)
+            if entry is None:
+                raise AuthorityError(f"no certificate with the serial {serial:x} was issued here")
+            old = entry.revocation
+            if old is None or (old.reason is Reason.CERTIFICATE_HOLD and reason is not old.reason):
+                self.register.revoke(serial=serial, at=now, reason=reason)
+        except RegisterError as error:
+            raise AuthorityError(str(error)) from error
+
+    def release(self, serial: int, *, now: datetime) -> None:
+        """Let a suspended certificate be good again; :meth:`write_crls` makes it known.
+
+        Raises ``AuthorityError`` for one that was revoked for good.
+        """
+        try:
+            entry = self.register.entry(serial)
+            if entry is None:
+                raise AuthorityError(f"no certificate with the serial {serial:x} was issued here")
+            if entry.revocation is None:
+                return
+            if entry.revocation.reason is not Reason.CERTIFICATE_HOLD:
+                raise AuthorityError(f"the certificate {serial:x} is revoked for good")
+            self.register.release(serial=serial, at=now)
+        except RegisterError as error:
+            raise AuthorityError(str(error)) from error
 
     def entry_of(self, certificate: x509.Certificate) -> Entry | None:
         """Give the record of a certificate that this authority issued; None for every other one."""
@@ -286,7 +331,9 @@ class Authority:
             raise AuthorityError("the issuing authority has expired; set up a new one with mailsigil ca init")
         return Validity(max(start, self.issuing.not_valid_before_utc), end)
 
-    def _note(self, certificate: x509.Certificate, address: str, level: str, issuer: str) -> None:
+    def _note(
+        self, certificate: x509.Certificate, address: str, level: str, issuer: str, *, keep: bool = False
+    ) -> None:
         try:
             self.register.issued(
                 serial=certificate.serial_number,
@@ -294,6 +341,7 @@ class Authority:
                 level=level,
                 not_after=certificate.not_valid_after_utc,
                 issuer=issuer,
+                certificate=certificate if keep else None,
             )
         except RegisterError as error:
             raise AuthorityError(str(error)) from error

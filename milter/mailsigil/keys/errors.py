@@ -9,6 +9,7 @@
     - :class:`SourceUnavailable`: it does not answer; a later try may succeed.
         - :class:`SourceLeftAlone`: it failed several times and is not asked for a while.
     - :class:`SourceRefused`: it answered no.
+        - :class:`NotSupported`: its protocol has no words for that.
     - :class:`SourceAnswer`: it gave a wrong answer, which is not used.
     - :class:`Pending`: it takes its time, and tells when to ask again.
 - :class:`KeyAgentSetupError`: the agent cannot start; names what to mend.
@@ -97,6 +98,10 @@ class SourceLeftAlone(SourceUnavailable):
 
 class SourceRefused(SourceError):
     """The source answered no: a login, a permission or a request that it does not grant."""
+
+
+class NotSupported(SourceRefused):
+    """The source's protocol has no words for what was asked."""
 
 
 class SourceAnswer(SourceError):

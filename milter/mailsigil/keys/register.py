@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
+import hashlib
 import json
 import os
 import threading
@@ -14,10 +16,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 ISSUING: Final = "issuing"
 """The authority that signs certificates for mail; records without an issuer are its own."""
 ROOT: Final = "root"
+_SPKI: Final = PublicFormat.SubjectPublicKeyInfo
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -34,6 +38,8 @@ class Reason(StrEnum):
     SUPERSEDED = "superseded"
     CESSATION_OF_OPERATION = "cessationOfOperation"
     PRIVILEGE_WITHDRAWN = "privilegeWithdrawn"
+    CERTIFICATE_HOLD = "certificateHold"
+    """Suspended: the only one that can be taken back."""
 
     @property
     def flag(self) -> x509.ReasonFlags:
@@ -74,9 +80,16 @@ class Register:
         self._forget()
 
     def issued(
-        self, *, serial: int, address: str, level: str, not_after: datetime, issuer: str = ISSUING
+        self,
+        *,
+        serial: int,
+        address: str,
+        level: str,
+        not_after: datetime,
+        issuer: str = ISSUING,
+        certificate: x509.Certificate | None = None,
     ) -> None:
-        """Note a certificate that is about to be handed out."""
+        """Note a certificate that is about to be handed out; with ``certificate`` it can be found again."""
         record = {
             "event": "issued",
             "serial": f"{serial:x}",
@@ -84,7 +97,34 @@ class Register:
             "level": level,
             "not_after": _stamp(not_after),
         }
-        self._append(lambda: record if issuer == ISSUING else {**record, "issuer": issuer})
+        if issuer != ISSUING:
+            record["issuer"] = issuer
+        if certificate is not None:
+            record["key"] = _key_digest(certificate.public_key().public_bytes(Encoding.DER, _SPKI))
+            record["certificate"] = base64.b64encode(certificate.public_bytes(Encoding.DER)).decode("ascii")
+        self._append(lambda: record)
+
+    def find(self, spki: bytes) -> tuple[x509.Certificate, ...]:
+        """Give the certificates for a public key (SubjectPublicKeyInfo, DER), the latest first.
+
+        Those that were noted without the certificate itself are not found.
+        """
+        wanted = f'"key": "{_key_digest(spki)}"'.encode("ascii")
+        try:
+            with self.path.open("rb") as file:
+                found = [base64.b64decode(json.loads(line)["certificate"]) for line in file if wanted in line]
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise RegisterError(f"{self.path} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise RegisterError(f"{self.path} is damaged; correct or remove the line") from error
+        return tuple(x509.load_der_x509_certificate(der) for der in reversed(found))
+
+    def release(self, *, serial: int, at: datetime) -> None:
+        """Note that a suspended certificate is good again."""
+        record = {"event": "released", "serial": f"{serial:x}", "at": _stamp(at)}
+        self._append(lambda: record)
 
     def revoke(self, *, serial: int, at: datetime, reason: Reason) -> None:
         """Note that a certificate is revoked."""
@@ -196,8 +236,17 @@ class Register:
                 )
             case "revoked":
                 reason = Reason(event.get("reason", Reason.UNSPECIFIED))
-                # The first moment counts: what was signed after it has been worthless since.
-                self._revoked.setdefault(int(event["serial"], 16), Revocation(_moment(event["at"]), reason))
+                # The first moment counts: what was signed after it has been worthless since. One that was
+                # suspended has been worthless since then (RFC 5280 5.3.1), if it never comes back.
+                serial, new = int(event["serial"], 16), Revocation(_moment(event["at"]), reason)
+                old = self._revoked.setdefault(serial, new)
+                if old.reason is Reason.CERTIFICATE_HOLD:
+                    self._revoked[serial] = Revocation(old.at, reason)
+            case "released":
+                serial = int(event["serial"], 16)
+                held = self._revoked.get(serial)
+                if held is not None and held.reason is Reason.CERTIFICATE_HOLD:
+                    del self._revoked[serial]
             case "crl":
                 self._crl_number = max(self._crl_number, int(event["number"]))
 
@@ -211,3 +260,7 @@ def _moment(text: str) -> datetime:
 
 def _stamp(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(microsecond=0).isoformat()
+
+
+def _key_digest(spki: bytes) -> str:
+    return hashlib.sha256(spki).hexdigest()[:40]

@@ -16,6 +16,7 @@ from typing import Final, Protocol, runtime_checkable
 from mailsigil.keys.newkey import CertifiableKey, NewKey
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.protocol import Credential
+from mailsigil.keys.register import Reason
 from mailsigil.keys.subject import SubjectRequest
 
 __all__ = [
@@ -26,8 +27,10 @@ __all__ = [
     "KeyMaker",
     "KeySource",
     "NewKey",
+    "Recalls",
     "SigningKey",
     "SubjectRequest",
+    "Withdraws",
     "key_id_of",
     "source_name",
 ]
@@ -134,6 +137,35 @@ class ChoosesKind(Protocol):
 
     def kind_for(self, kind: KeyKind) -> KeyKind:
         """Gives the kind of key to make, ``kind`` where the issuer has no wish. Raises SourceError."""
+        ...
+
+
+@runtime_checkable
+class Withdraws(Protocol):
+    """An issuer that takes reasons, suspends, and publishes many changes at once. Raises like Issuer.
+
+    What is so already stays as it is: whoever was interrupted says it again.
+    """
+
+    def withdraw(self, certificate: bytes, reason: Reason) -> None:
+        """Revokes a certificate (DER), or suspends it (certificateHold)."""
+        ...
+
+    def release(self, certificate: bytes) -> None:
+        """Lets a suspended certificate (DER) be good again."""
+        ...
+
+    def publish(self) -> None:
+        """Makes known what was withdrawn and released since the last time."""
+        ...
+
+
+@runtime_checkable
+class Recalls(Protocol):
+    """An issuer that can be asked whether it certified a key, where its answer was lost."""
+
+    def recall(self, request: SubjectRequest, new: CertifiableKey) -> tuple[bytes, ...] | None:
+        """Gives the chain (DER, the certificate first) of a good certificate for this key; None: no."""
         ...
 
 

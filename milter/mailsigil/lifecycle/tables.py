@@ -54,13 +54,18 @@ class Status(StrEnum):
     """For good."""
     EXPIRED = "expired"
     """It ran out."""
+    WITHDRAWN = "withdrawn"
+    """Its key is gone from here, and its authority knows no revocation: it is good until it runs out."""
     FAILED = "failed"
     """The authority gave none."""
 
     @property
     def is_over(self) -> bool:
         """Nothing more happens to such a certificate."""
-        return self in (Status.REVOKED, Status.EXPIRED, Status.FAILED)
+        return self in OVER
+
+
+OVER: Final = frozenset({Status.REVOKED, Status.EXPIRED, Status.WITHDRAWN, Status.FAILED})
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -91,7 +96,7 @@ def key_text(length: int) -> Any:
 
 
 _NUMBER: Final = BigInteger().with_variant(Integer(), "sqlite")
-_OPEN: Final = text("status NOT IN ('revoked', 'expired', 'failed')")
+_OPEN: Final = text("status NOT IN ('revoked', 'expired', 'withdrawn', 'failed')")
 
 certificates: Final = Table(
     "certificate",

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
 from mailsigil.keys.answers import Question, checked_chain
 from mailsigil.keys.authority import Authority, AuthorityError
@@ -66,6 +66,43 @@ class EmbeddedIssuer:
         """Revokes a certificate (DER) that this authority issued. Raises SourceRefused."""
         self._asked(lambda: self._revoke(x509.load_der_x509_certificate(certificate)))
 
+    def withdraw(self, certificate: bytes, reason: Reason) -> None:
+        """Revokes or suspends a certificate (DER); :meth:`publish` makes it known. Raises SourceRefused."""
+        serial = self._own_serial(certificate)
+        self._asked(lambda: self._authority().withdraw(serial, reason=reason, now=self._now()))
+
+    def release(self, certificate: bytes) -> None:
+        """Lets a suspended certificate (DER) be good again. Raises SourceRefused."""
+        serial = self._own_serial(certificate)
+        self._asked(lambda: self._authority().release(serial, now=self._now()))
+
+    def publish(self) -> None:
+        """Writes fresh revocation lists. Raises SourceRefused."""
+        self._asked(lambda: self._authority().write_crls(now=self._now()))
+
+    def recall(self, request: SubjectRequest, new: CertifiableKey) -> tuple[bytes, ...] | None:
+        """Gives the certificate that was issued for a key and never arrived. Raises SourceRefused."""
+
+        def find() -> tuple[bytes, ...] | None:
+            authority, now = self._authority(), self._now()
+            question = Question(source=self._name, address=request.address, now=now, spki=new.spki)
+            for certificate in authority.certificates_for(new.spki):
+                if certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+                    return checked_chain(question, (certificate, authority.issuing))
+            return None
+
+        return self._asked(find)
+
+    def _own_serial(self, der: bytes) -> int:
+        certificate = x509.load_der_x509_certificate(der)
+        if self._asked(lambda: self._authority().entry_of(certificate)) is None:
+            raise SourceRefused(
+                self._name,
+                f"the certificate {certificate.serial_number:x} was not issued by this authority",
+                "Have it revoked by the one that issued it",
+            )
+        return certificate.serial_number
+
     def _certify(self, request: SubjectRequest, new: CertifiableKey) -> tuple[bytes, ...]:
         authority = self._authority()
         subject = Subject(
@@ -88,12 +125,7 @@ class EmbeddedIssuer:
 
     def _revoke(self, certificate: x509.Certificate) -> None:
         authority = self._authority()
-        if authority.entry_of(certificate) is None:
-            raise SourceRefused(
-                self._name,
-                f"the certificate {certificate.serial_number:x} was not issued by this authority",
-                "Have it revoked by the one that issued it",
-            )
+        self._own_serial(certificate.public_bytes(Encoding.DER))
         authority.revoke(certificate.serial_number, reason=Reason.CESSATION_OF_OPERATION, now=self._now())
 
     def _authority(self) -> Authority:

@@ -15,7 +15,7 @@ from typing import Final
 from cryptography import x509
 
 from mailsigil.keys.answers import Question, checked_chain, read_certificates, read_private_key
-from mailsigil.keys.errors import Pending, SourceAnswer, SourceRefused, SourceUnavailable
+from mailsigil.keys.errors import NotSupported, Pending, SourceAnswer, SourceRefused, SourceUnavailable
 from mailsigil.keys.newkey import CertifiableKey, NewKey
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.secret_files import SecretFile
@@ -92,7 +92,7 @@ class EstAuthority:
 
     def revoke(self, certificate: bytes) -> None:
         """EST knows no revocation."""
-        raise SourceRefused(
+        raise NotSupported(
             self.name, "EST knows no revocation", "Have the certificate revoked at the authority itself"
         )
 

@@ -10,7 +10,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-_OPEN = sa.text("status NOT IN ('revoked', 'expired', 'failed')")
+_OPEN = sa.text("status NOT IN ('revoked', 'expired', 'withdrawn', 'failed')")
 
 
 def _number() -> sa.types.TypeEngine[int]:

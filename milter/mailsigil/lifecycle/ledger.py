@@ -1,0 +1,169 @@
+"""What is known of all certificates, in the database: read in one stream, changed in small transactions.
+
+Whoever works on a seat (an address at a source) holds its claim, so that two mail servers never do the same.
+A claim that ran out belonged to a process that died; what it left open is brought to an end by the next one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from mailsigil.lifecycle.actions import Held, Seat
+from mailsigil.lifecycle.database import Database
+from mailsigil.lifecycle.records import Changes, Copy, Records
+from mailsigil.lifecycle.rows import READ, held_of
+from mailsigil.lifecycle.tables import OVER, Status, certificates, claims, copies, materials, runs
+
+CHUNK = 500
+"""Rows or values of one statement."""
+
+
+class Ledger:
+    """The database, as one process of one mail server uses it. ``who`` is by whose hand things happen."""
+
+    def __init__(self, database: Database, *, node: str, who: str) -> None:
+        self.database = database
+        self.node = node
+        self.who = who[:100]
+        self.records = Records(node=node, who=who)
+        self.holder = f"{node[:64]}/{secrets.token_hex(12)}"
+
+    # Reading
+
+    def open_certificates(self, sources: Collection[str]) -> Iterator[dict[str, Any]]:
+        """Give all certificates that something may still happen to, by address and source, as columns.
+
+        ``is_shared`` tells whether the database has the key.
+        """
+        query = (
+            select(*READ, materials.c.sealed.is_not(None).label("is_shared"))
+            .outerjoin(materials, materials.c.certificate_id == certificates.c.id)
+            .where(certificates.c.status.not_in(sorted(OVER)), certificates.c.source.in_(sorted(sources)))
+            .order_by(certificates.c.address, certificates.c.source, certificates.c.id)
+        )
+        with self.database.look() as connection:
+            result = connection.execution_options(yield_per=1000).execute(query)
+            for row in result.mappings():
+                yield dict(row)
+
+    def copies(self) -> dict[Seat, Copy]:
+        """Give the key files of this machine, as they were when they were written."""
+        query = select(copies.c.address, copies.c.source, copies.c.key_id, copies.c.mark)
+        with self.database.look() as connection:
+            rows = connection.execute(query.where(copies.c.node == self.node))
+            return {(row.address, row.source): Copy(row.key_id, row.mark) for row in rows}
+
+    def by_key_id(self, key_ids: Iterable[str]) -> dict[str, Held]:
+        """Give what is known of certificates, also of those that are over."""
+        found = {}
+        wanted = sorted(set(key_ids))
+        with self.database.look() as connection:
+            for start in range(0, len(wanted), CHUNK):
+                part = wanted[start : start + CHUNK]
+                for row in connection.execute(select(*READ).where(certificates.c.key_id.in_(part))):
+                    found[row.key_id] = held_of(row)
+        return found
+
+    def other_sources(self, sources: Collection[str]) -> dict[str, int]:
+        """Give the names of sources that the settings do not know, and how many certificates they gave."""
+        query = (
+            select(certificates.c.source, func.count())
+            .where(certificates.c.status == Status.ISSUED, certificates.c.source.not_in(sorted(sources)))
+            .group_by(certificates.c.source)
+        )
+        with self.database.look() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def material(self, certificate_id: int) -> tuple[bytes, bytes | None]:
+        """Give a certificate (DER) and its key, encrypted, where the database has it."""
+        query = select(materials.c.certificate, materials.c.sealed)
+        with self.database.look() as connection:
+            row = connection.execute(query.where(materials.c.certificate_id == certificate_id)).one_or_none()
+            return (row.certificate, row.sealed) if row is not None else (b"", None)
+
+    def known_serials(self, source: str, address: str) -> frozenset[str]:
+        """Give the serials of all certificates of a seat."""
+        query = select(certificates.c.serial).where(
+            certificates.c.source == source, certificates.c.address == address
+        )
+        with self.database.look() as connection:
+            return frozenset(connection.execute(query).scalars())
+
+    # Claims
+
+    def claim(
+        self, connection: Connection, seats: Sequence[Seat], *, now: datetime, lease: timedelta
+    ) -> dict[Seat, list[Held]]:
+        """Take the seats that nobody else works on; give each with its certificates as they are now."""
+        make = postgresql_insert if self.database.is_shared else sqlite_insert
+        rows = [
+            {"address": address, "source": source, "holder": self.holder, "until": now + lease}
+            for address, source in sorted(seats)
+        ]
+        statement = make(claims).values(rows)
+        taken = statement.on_conflict_do_update(
+            index_elements=[claims.c.source, claims.c.address],
+            set_={"holder": statement.excluded.holder, "until": statement.excluded.until},
+            where=(claims.c.until < now) | (claims.c.holder == self.holder),
+        ).returning(claims.c.address, claims.c.source)
+        mine: dict[Seat, list[Held]] = {(row.address, row.source): [] for row in connection.execute(taken)}
+        if not mine:
+            return mine
+        query = (
+            select(*READ)
+            .where(
+                tuple_(certificates.c.address, certificates.c.source).in_(list(mine)),
+                certificates.c.status.not_in(sorted(OVER)),
+            )
+            .order_by(certificates.c.id)
+        )
+        for row in connection.execute(query):
+            mine[row.address, row.source].append(held_of(row))
+        return mine
+
+    def give_back(self, connection: Connection, seats: Sequence[Seat]) -> None:
+        """Give up claims."""
+        if seats:
+            statement = delete(claims).where(
+                claims.c.address == bindparam("its_address"),
+                claims.c.source == bindparam("its_source"),
+                claims.c.holder == literal(self.holder),
+            )
+            connection.execute(
+                statement, [{"its_address": address, "its_source": source} for address, source in seats]
+            )
+
+    def write(self, changes: Changes, *, now: datetime) -> None:
+        """Write down what was done, and give back the claims, in one transaction."""
+        with self.database.change() as connection:
+            self.records.write(connection, changes, now=now)
+            self.give_back(connection, changes.seats)
+
+    # Runs
+
+    def last_run(self) -> datetime | None:
+        """When the latest run of any mail server began or ended."""
+        with self.database.look() as connection:
+            found = connection.execute(
+                select(func.max(runs.c.started_at), func.max(runs.c.finished_at))
+            ).one()
+        return max((moment for moment in found if moment is not None), default=None)
+
+    def begin_run(self, *, now: datetime) -> int:
+        """Write down that a run begins; gives its number."""
+        row = {"node": self.node, "who": self.who, "started_at": now, "counts": {}}
+        with self.database.change() as connection:
+            return int(connection.execute(insert(runs).returning(runs.c.id), row).scalar_one())
+
+    def end_run(self, run: int, *, outcome: str, counts: Mapping[str, int], now: datetime) -> None:
+        """Write down how a run ended."""
+        with self.database.change() as connection:
+            statement = update(runs).where(runs.c.id == run)
+            connection.execute(statement.values(finished_at=now, outcome=outcome, counts=dict(counts)))

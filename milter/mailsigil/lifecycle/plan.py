@@ -1,0 +1,302 @@
+"""What is to be done: what should be, held against what is. Pure: no clock, no chance, no database.
+
+The way of one employee, top to bottom, is :func:`decide`. Steps have a stable order, and each says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Final
+
+from mailsigil.keys.subject import SubjectRequest
+from mailsigil.lifecycle.actions import Action, Cause, Held, Kind, Note, Rules
+from mailsigil.lifecycle.desired import ORGANISATIONAL, Desired, Standing
+from mailsigil.lifecycle.tables import Status
+from mailsigil.pki.level import Level
+
+
+@dataclass(slots=True)
+class Plan:
+    """All that is to be done, by address; and what is not."""
+
+    actions: list[Action] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    live: int = 0
+    """Certificates that sign now."""
+    people: int = 0
+    """Seats that should have one."""
+
+    def counts(self) -> dict[Kind, int]:
+        """How many steps of each kind."""
+        found = dict.fromkeys(Kind, 0)
+        for action in self.actions:
+            found[action.kind] += 1
+        return {kind: number for kind, number in found.items() if number}
+
+
+def make_plan(wishes: Iterable[Desired], held: Iterable[Held], rules: Rules, *, at: datetime) -> Plan:
+    """Compare both, each sorted by address and source; reads them once, side by side."""
+    plan = Plan()
+    for wish, certificates in _side_by_side(wishes, held):
+        plan.live += sum(each.status is Status.ISSUED for each in certificates)
+        plan.people += wish is not None and wish.standing is Standing.WANTED
+        for step in decide(wish, certificates, rules, at=at):
+            if isinstance(step, Action):
+                plan.actions.append(step)
+            else:
+                plan.notes.append(step)
+    return plan
+
+
+def decide(
+    wish: Desired | None, certificates: Sequence[Held], rules: Rules, *, at: datetime
+) -> Iterator[Action | Note]:
+    """Give what is to be done for one seat; ``wish`` is None for whom the directory does not know."""
+    seat = _Seat(wish, certificates, rules, at)
+    # 1. What is known nowhere is taken in, and what ran out is noted.
+    yield from seat.adopted()
+    yield from seat.expired()
+    if wish is not None and wish.standing is Standing.DISPUTED:
+        yield Note(source=wish.source, address=wish.address, sentence=f"left as it is: {wish.why}")
+        return
+    # 2. Whoever left keeps nothing.
+    if wish is None or wish.standing is Standing.GONE:
+        yield from seat.departed()
+        return
+    # 3. What was replaced a while ago goes now.
+    yield from seat.overlapped()
+    # 4. Mail that is never signed needs nothing new.
+    if wish.standing is Standing.KEPT:
+        if not certificates:
+            return
+        yield Note(source=wish.source, address=wish.address, sentence=f"not renewed: {wish.why}")
+        return
+    # 5. One request at a time.
+    if seat.requested is not None:
+        reason = "an earlier request was not brought to its end"
+        yield seat.step(Kind.RESUME, reason, request=wish.request, held=seat.requested)
+        return
+    # 6. What should be there, and is not, or not as it should be.
+    if seat.issued is None:
+        yield from seat.missing(wish)
+    elif seat.issued.request != wish.request:
+        yield from seat.changed(wish, seat.issued)
+    else:
+        yield from seat.unchanged(wish, seat.issued)
+
+
+def renewal_time(held: Held, rules: Rules) -> datetime | None:
+    """When a certificate is to be renewed: some days before its end, each address on a day of its own."""
+    if held.valid_until is None or held.valid_from is None:
+        return None
+    life = held.valid_until - held.valid_from
+    # A short-lived certificate is renewed after two thirds of its life at the latest.
+    margin = min(rules.renew_before.get(held.source, timedelta(days=30)), life / 3)
+    spread = min(rules.jitter, life / 6)
+    return held.valid_until - margin - spread * _share(held.address)
+
+
+def _share(address: str) -> float:
+    """A number from 0 to 1 that an address keeps, and that lies anywhere."""
+    return int.from_bytes(hashlib.sha256(address.encode()).digest()[:4]) / 2**32
+
+
+class _Seat:
+    """One seat's certificates, sorted out."""
+
+    def __init__(
+        self, wish: Desired | None, certificates: Sequence[Held], rules: Rules, at: datetime
+    ) -> None:
+        self.wish, self.rules, self.at = wish, rules, at
+        over = [each for each in certificates if each.valid_until is not None and each.valid_until <= at]
+        good = [each for each in certificates if each not in over]
+        self.over = [each for each in over if each.id]
+        self.found = next((each for each in good if not each.id), None)
+        self.requested = _only(good, Status.REQUESTED)
+        known = _only([each for each in good if each.id], Status.ISSUED)
+        # What lies in the folder and nobody knows was made after what is known.
+        self.issued = self.found or known
+        self.superseded = [each for each in good if each.status is Status.SUPERSEDED]
+        if self.found is not None and known is not None:
+            self.superseded.append(known)
+        self.held = [each for each in good if each.status is Status.HELD]
+        self.place = certificates[0] if certificates else wish
+
+    def step(
+        self,
+        kind: Kind,
+        reason: str,
+        *,
+        request: SubjectRequest | None = None,
+        held: Held | None = None,
+        cause: Cause = Cause.NONE,
+        at_once: bool = False,
+    ) -> Action:
+        """One step for this seat."""
+        if self.place is None:
+            raise ValueError("a seat needs a wish or a certificate")
+        return Action(
+            kind=kind,
+            source=self.place.source,
+            address=self.place.address,
+            reason=reason,
+            request=request,
+            held=held,
+            cause=cause,
+            at_once=at_once,
+        )
+
+    def adopted(self) -> Iterator[Action]:
+        """A key that the agent enrolled by itself, or that lay there before there was a database."""
+        if self.found is not None:
+            yield self.step(Kind.ADOPT, "its key lies in the state folder", held=self.found)
+
+    def expired(self) -> Iterator[Action]:
+        """Certificates whose time is over."""
+        for each in self.over:
+            yield self.step(Kind.EXPIRE, f"it ran out on {each.valid_until:%Y-%m-%d}", held=each)
+
+    def departed(self) -> Iterator[Action]:
+        """Everything of somebody who left."""
+        why = "nobody in the directory has this address"
+        if self.wish is not None:
+            why = self.wish.why
+        hold = self.rules.on_departure == "hold"
+        for each in filter(None, (self.requested, self.issued, *self.superseded)):
+            keep = hold and each is self.issued
+            yield self.step(Kind.HOLD if keep else Kind.REVOKE, why, held=each, cause=Cause.LEFT)
+        if not hold:
+            for each in self.held:
+                yield self.step(Kind.REVOKE, why, held=each, cause=Cause.LEFT)
+
+    def overlapped(self) -> Iterator[Action]:
+        """What was replaced, and has been good for long enough."""
+        for each in self.superseded:
+            if each.revoke_at is not None and each.revoke_at <= self.at:
+                reason = "another took its place, and the overlap is over"
+                yield self.step(Kind.REVOKE, reason, held=each, cause=Cause.REPLACED)
+
+    def missing(self, wish: Desired) -> Iterator[Action]:
+        """Nothing signs for this seat."""
+        yield from self._back_or_gone(wish)
+        if any(each.request == wish.request for each in self.held):
+            return
+        if wish.standing is Standing.WANTED or self.held or self.superseded or self.over:
+            why = "it ran out before it was renewed" if self.over else "there is no certificate yet"
+            yield self.step(Kind.ISSUE, f"{why} ({wish.request.level})", request=wish.request)
+
+    def changed(self, wish: Desired, issued: Held) -> Iterator[Action]:
+        """The certificate says something else than it should."""
+        lowered = _says_more(issued.request, wish.request)
+        if (
+            wish.lapsed
+            and issued.request.level in ORGANISATIONAL
+            and wish.request.level not in ORGANISATIONAL
+        ):
+            kind = Kind.HOLD if self.rules.on_lapse == "hold" else Kind.REVOKE
+            yield self.step(kind, wish.lapsed, held=issued, cause=Cause.LAPSED)
+            reason = f"in place of {issued.request.level}: {wish.lapsed}"
+            yield self.step(Kind.ISSUE, reason, request=wish.request)
+            return
+        if any(each.request == wish.request for each in self.held):
+            yield from self._back_or_gone(wish)
+            return
+        yield from self._back_or_gone(wish)
+        yield self.step(
+            Kind.REISSUE,
+            _difference(issued.request, wish.request),
+            request=wish.request,
+            held=issued,
+            cause=Cause.LOWERED if lowered else Cause.REPLACED,
+            at_once=lowered,
+        )
+
+    def unchanged(self, wish: Desired, issued: Held) -> Iterator[Action | Note]:
+        """The certificate says what it should."""
+        for each in self.held:
+            reason = "another has taken its place"
+            yield self.step(Kind.REVOKE, reason, held=each, cause=Cause.REPLACED)
+        due = renewal_time(issued, self.rules)
+        if due is not None and due <= self.at:
+            reason = f"it runs out on {issued.valid_until:%Y-%m-%d}"
+            yield self.step(Kind.RENEW, reason, request=wish.request, held=issued)
+            return
+        yield from self._at_hand(wish, issued)
+
+    def _at_hand(self, wish: Desired, issued: Held) -> Iterator[Action | Note]:
+        """Is the key on this machine, and with the others?"""
+        if issued.id == 0:
+            return  # What is taken in is shared with it.
+        if issued.file_key == issued.key_id:
+            if self.rules.shares_keys and not issued.is_shared:
+                yield self.step(Kind.SHARE, "the other mail servers need it", held=issued)
+        elif issued.is_aside:
+            yield self.step(Kind.INSTALL, "it was set aside", held=issued)
+        elif issued.is_shared and self.rules.shares_keys:
+            yield self.step(Kind.INSTALL, f"{issued.node} made it", held=issued)
+        elif issued.node == self.rules.node:
+            reason = "its key is no longer on this machine"
+            yield self.step(Kind.REISSUE, reason, request=wish.request, held=issued, cause=Cause.REPLACED)
+        elif not self.rules.shares_keys:
+            sentence = f"its key lies on {issued.node} alone (see share_keys_with)"
+            yield Note(source=issued.source, address=issued.address, sentence=sentence)
+
+    def _back_or_gone(self, wish: Desired) -> Iterator[Action]:
+        """A suspended certificate that is right again comes back; others are over for good."""
+        back = next((each for each in self.held if each.request == wish.request), None)
+        for each in self.held:
+            if each is back:
+                yield self.step(Kind.RELEASE, "what stood against it is over", held=each)
+            else:
+                reason = _difference(each.request, wish.request)
+                yield self.step(Kind.REVOKE, reason, held=each, cause=Cause.REPLACED)
+
+
+def _only(certificates: Sequence[Held], status: Status) -> Held | None:
+    return next((each for each in certificates if each.status is status), None)
+
+
+def _says_more(old: SubjectRequest, new: SubjectRequest) -> bool:
+    """The old certificate says something of the person that is not so any more."""
+    return old.level is not new.level and _CONTAINS[old.level] > _CONTAINS[new.level]
+
+
+_CONTAINS: Final = {
+    Level.V1: frozenset({Level.V1}),
+    Level.V2: frozenset({Level.V1, Level.V2}),
+    Level.V3: frozenset({Level.V1, Level.V3}),
+    Level.V4: frozenset(Level),
+}
+
+
+def _difference(old: SubjectRequest, new: SubjectRequest) -> str:
+    """What changed, for a person."""
+    parts = []
+    for each in fields(SubjectRequest):
+        before, after = getattr(old, each.name), getattr(new, each.name)
+        if before != after and each.name != "address":
+            parts.append(f"{each.name.replace('_', ' ')}: {before or 'none'} → {after or 'none'}")
+    return "; ".join(parts)
+
+
+def _side_by_side(
+    wishes: Iterable[Desired], held: Iterable[Held]
+) -> Iterator[tuple[Desired | None, list[Held]]]:
+    """Both sorted streams as one; keeps no more than one seat of each."""
+    left, right = iter(wishes), groupby(held, key=lambda each: (each.address, each.source))
+    wish, group = next(left, None), next(right, None)
+    while wish is not None or group is not None:
+        place = (wish.address, wish.source) if wish is not None else None
+        if group is None or (place is not None and place < group[0]):
+            yield wish, []
+            wish = next(left, None)
+        elif place is None or group[0] < place:
+            yield None, list(group[1])
+            group = next(right, None)
+        else:
+            yield wish, list(group[1])
+            wish, group = next(left, None), next(right, None)
