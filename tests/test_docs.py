@@ -24,10 +24,12 @@ from mailsigil.directory.file import FileDirectory
 from mailsigil.plan import Event, Outcome
 from mailsigil.policy.model import SigningMode
 from mailsigil.policy.resolve import resolve
+from mailsigil.verdict import Note, Reason, Status
 
 FRONT = ROOT / "README.md"
 POSTFIX = ROOT / "contrib" / "postfix"
-PAGES = (FRONT, POSTFIX / "README.md", ROOT / "CHANGELOG.md", ROOT / "milter" / "README.md")
+VERDICTS = POSTFIX / "VERDICTS.md"
+PAGES = (FRONT, POSTFIX / "README.md", VERDICTS, ROOT / "CHANGELOG.md", ROOT / "milter" / "README.md")
 UNITS = ("mailsigil-keyd", "mailsigil-milter")
 DROP_INS = sorted((ROOT / "packaging" / "drop-ins").glob("*.conf"))
 MAIL = b"From: Alice Example <alice@bank.example>\nTo: bob@customer.example\nSubject: Hello\n\nHello Bob\n"
@@ -154,6 +156,26 @@ def test_every_word_of_the_log_is_explained() -> None:
     page = (POSTFIX / "README.md").read_text(encoding="utf-8")
     table = page[page.index("## What the log says") : page.index("## What an SMTP client is told")]
     assert set(re.findall(r"^\| `([a-z]+)` \|", table, re.MULTILINE)) == {event.value for event in Event}
+
+
+def _rows(page: Path, heading: str) -> dict[str, str]:
+    """First and second column of the tables below a heading."""
+    text = page.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]*) \|", text, re.MULTILINE))
+
+
+def test_every_reason_is_explained_in_the_words_of_the_header() -> None:
+    assert _rows(VERDICTS, "reason") == {each.token: each.sentence for each in Reason if each.token}
+
+
+def test_every_note_is_explained() -> None:
+    assert _rows(VERDICTS, "note") == {each.token: each.sentence for each in Note}
+
+
+def test_every_status_and_parameter_is_explained() -> None:
+    rows = _rows(VERDICTS, "Verified-Identity")
+    assert {each.value for each in Status} <= set(rows)
+    assert {"signed", "note", "reason", "dkim", "address"} <= set(rows)
 
 
 def test_example_configuration_loads() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,30 @@ def test_everything_else_is_status_1_with_the_reason(
 ) -> None:
     found = verdict(root, raw, status=1)
     assert (found["result"], found["reason"], found["identity"]) == (result, reason, None)
+
+
+ATTACKS = Path(bank.__file__).parent / "cases" / "attacks"
+TABLE: dict[str, dict[str, str]] = tomllib.loads((ATTACKS / "table.toml").read_text())
+ONE_OF_EACH = {case["reason"]: name for name, case in TABLE.items() if case["reason"]}
+
+
+@pytest.mark.parametrize(("reason", "name"), ONE_OF_EACH.items(), ids=ONE_OF_EACH)
+def test_every_negative_verdict_has_its_reason_and_a_sentence(reason: str, name: str) -> None:
+    arguments = ["--json", "--trust", str(ATTACKS / "anchor.pem"), *AT, str(ATTACKS / f"{name}.eml")]
+    done = CliRunner().invoke(command, arguments)
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["reason"], found["identity"]) == (1, reason, None)
+    assert found["result"] != "pass"
+    assert found["explanation"].endswith(".")
+    assert found["detail"]
+
+
+def test_notes_are_told(root: Path) -> None:
+    found = verdict(root, b"Reply-To: eve@evil.example\r\n" + SIGNED, status=0)
+    sentence = "Replies go to another domain than the author's."
+    assert found["notes"] == [{"note": "reply-elsewhere", "detail": sentence}]
+    done = mailsigil("verify", "--trust", root, *AT, stdin=b"Reply-To: eve@evil.example\r\n" + SIGNED)
+    assert f"note: {sentence}" in done.stdout.decode().splitlines()
 
 
 def test_the_time_can_be_chosen(root: Path) -> None:

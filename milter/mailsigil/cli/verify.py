@@ -79,6 +79,7 @@ def _as_json(verdict: Verdict, domains: Domains) -> str:
         "result": verdict.word.value,
         "status": verdict.status.value,
         "reason": verdict.reason.token,
+        "explanation": verdict.reason.sentence,
         "detail": verdict.detail or verdict.reason.sentence,
         "identity": identity
         and {
