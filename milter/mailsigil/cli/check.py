@@ -18,6 +18,7 @@ from mailsigil.config.surroundings import Remark, Severity, remarks
 from mailsigil.directory.file import FileDirectory
 from mailsigil.directory.opening import ldap_directory, servers_of, source_names
 from mailsigil.directory.review import review
+from mailsigil.keys.sources.review import review as review_sources
 from mailsigil.pki.anchors import AnchorError, load_anchor_file
 from mailsigil.policy.model import SigningMode
 
@@ -26,10 +27,10 @@ from mailsigil.policy.model import SigningMode
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
 @config_option
 def command(config: Path, as_json: bool) -> None:
-    """Check the configuration and what it names: files, folders, users, certificates.
+    """Check the configuration and what it names: files, folders, users, certificates, services.
 
-    Changes nothing. Each finding comes with its mend. Exit status 0 where there is no error (warnings may
-    remain), 2 where there is one.
+    Changes nothing, and tries no PIN. Each finding comes with its mend. Exit status 0 where there is no
+    error (warnings may remain), 2 where there is one.
     """
     found = list(everything(config, now=datetime.now(UTC)))
     if as_json:
@@ -51,6 +52,7 @@ def everything(config: Path, *, now: datetime) -> Iterator[Remark]:
     yield from _directories(settings, now)
     yield from _trust(settings, now)
     yield from remarks(settings)
+    yield from review_sources(settings.source, user=settings.keyd.user, now=now)
 
 
 def _mistakes(error: ConfigError) -> Iterator[Remark]:

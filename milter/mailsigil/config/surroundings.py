@@ -49,7 +49,7 @@ def remarks(settings: Settings) -> Iterator[Remark]:
     yield from _milter_socket(settings)
     yield from _socket_folder("keyd.socket", settings.keyd.socket, settings.keyd.user)
     yield from _spool_folder(settings)
-    yield from _key_folder(settings)
+    yield from key_folder("keyd.folder", Path(settings.keyd.folder), settings.keyd.user)
 
 
 def _users(settings: Settings) -> Iterator[Remark]:
@@ -148,13 +148,13 @@ def _spool_folder(settings: Settings) -> Iterator[Remark]:
         )
 
 
-def _key_folder(settings: Settings) -> Iterator[Remark]:
-    folder, owner = Path(settings.keyd.folder), settings.keyd.user
+def key_folder(setting: str, folder: Path, owner: str) -> Iterator[Remark]:
+    """Look at a folder of keys and into its files; ``owner`` is the key agent's user, empty for this one."""
     info = _stat(folder)
     if info is None or not stat.S_ISDIR(info.st_mode):
         yield Remark(
             Severity.ERROR,
-            "keyd.folder",
+            setting,
             f"the folder {folder} does not exist",
             f"install -d -m 0700 {_owner(owner)}{folder}",
         )
@@ -162,7 +162,7 @@ def _key_folder(settings: Settings) -> Iterator[Remark]:
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         yield Remark(
             Severity.ERROR,
-            "keyd.folder",
+            setting,
             f"others than its owner may put keys into {folder}",
             f"chmod go-w {folder}",
         )
@@ -171,13 +171,32 @@ def _key_folder(settings: Settings) -> Iterator[Remark]:
     except PermissionError:
         yield Remark(
             Severity.WARNING,
-            "keyd.folder",
+            setting,
             f"{folder} cannot be looked into as this user, so its keys are not checked",
             "run mailsigil check as root or as the key agent's user",
         )
         return
     for file in files:
         yield from _key_file(file, owner)
+
+
+def writable_folder(setting: str, folder: Path, owner: str) -> Iterator[Remark]:
+    """Look at a folder that the key agent makes by itself, and keeps private keys in."""
+    mend = f"install -d -m 0700 {_owner(owner)}{folder}"
+    info = _stat(folder)
+    if info is None:
+        above = next((_stat(parent) for parent in folder.parents if _stat(parent) is not None), None)
+        if above is not None and not _may_write(above, owner):
+            sentence = f'there is no folder {folder}, and the user "{owner or _own_name()}" may not make it'
+            yield Remark(Severity.ERROR, setting, sentence, mend)
+    elif not stat.S_ISDIR(info.st_mode):
+        yield Remark(Severity.ERROR, setting, f"{folder} is no folder", "name a path for a folder")
+    elif not _may_write(info, owner):
+        sentence = f'the user "{owner or _own_name()}" may not write to {folder}'
+        yield Remark(Severity.ERROR, setting, sentence, f"chown {owner or _own_name()} {folder}")
+    elif info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        sentence = f"others than its owner may put keys into {folder}"
+        yield Remark(Severity.ERROR, setting, sentence, f"chmod go-w {folder}")
 
 
 def _key_file(file: Path, owner: str) -> Iterator[Remark]:

@@ -123,10 +123,18 @@ def build_lookup(settings: SourceSettings, *, now: Now = utc_now) -> Lookup:
 
 def build_est(name: str, est: EstSource, timeout: float, kind: KeyKind, now: Now) -> EstAuthority:
     """Builds the client of an EST server."""
-    tls = TlsFiles(ca_file=est.ca_file, certificate=est.client_certificate, key=est.client_key)
     login = BasicLogin(est.username, SecretFile(name, est.password_file)) if est.username else None
-    http = HttpClient(name, est.url, tls=tls, timeout=timeout)
-    return EstAuthority(http, tls=tls, login=login, kind=kind, now=now)
+    http = build_est_http(name, est, timeout)
+    return EstAuthority(http, tls=_est_tls(est), login=login, kind=kind, now=now)
+
+
+def build_est_http(name: str, est: EstSource, timeout: float) -> HttpClient:
+    """Builds what carries the requests to an EST server."""
+    return HttpClient(name, est.url, tls=_est_tls(est), timeout=timeout)
+
+
+def _est_tls(est: EstSource) -> TlsFiles:
+    return TlsFiles(ca_file=est.ca_file, certificate=est.client_certificate, key=est.client_key)
 
 
 def build_cmp(name: str, cmp: CmpSource, timeout: float, now: Now) -> CmpAuthority:
