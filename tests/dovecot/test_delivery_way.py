@@ -1,0 +1,340 @@
+"""The way of an encrypted message at delivery: what is opened, what is said of it, and what stays closed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from email import message_from_bytes
+from pathlib import Path
+
+import pytest
+
+from bank import ALICE, HOST, NOW, cut, no_dns, signed, verification
+from bank import mail as plain_mail
+from envelopes import BOB, ENTITY, Person, encrypt, mail, person
+from mailsigil.cms.content import CipherKind
+from mailsigil.decryption import DecryptionParts
+from mailsigil.delivery import Delivered, Delivery, DeliveryParts, Unauthenticated, deliver
+from mailsigil.inbound import InboundParts
+from mailsigil.keys.decryption_desk import DecryptionDesk
+from mailsigil.keys.decryption_protocol import DecryptionCertificate, UnwrapRequest
+from mailsigil.keys.errors import KeyAgentUnavailable
+from mailsigil.keys.local import FixedKeys
+from mailsigil.message.fields import parse_fields
+from mailsigil.message.mime import MimeLimits
+
+HTML = b"Content-Type: text/html\r\n\r\n<p>The code of the vault is 1234.</p>\r\n"
+
+
+class Keys:
+    """The key agent's desk without a socket."""
+
+    def __init__(self, folder: Path, *people: Person) -> None:
+        self.desk = DecryptionDesk([FixedKeys([each.soft_key(folder) for each in people])])
+        self.away = False
+        self.unwrapped = 0
+
+    def find(self, address: str) -> tuple[DecryptionCertificate, ...]:
+        if self.away:
+            raise KeyAgentUnavailable("gone")
+        return self.desk.find(address)
+
+    def unwrap(self, **values: object) -> bytes:
+        self.unwrapped += 1
+        return self.desk.unwrap(UnwrapRequest(**values), peer_uid=0)  # type: ignore[arg-type]
+
+
+def parts(keys: Keys, **more: object) -> DeliveryParts:
+    decryption = {name: more.pop(name) for name in ("layers", "ciphers", "content_bytes") if name in more}
+    return DeliveryParts(
+        decryption=DecryptionParts(keys=keys, mime_limits=MimeLimits(), **decryption),  # type: ignore[arg-type]
+        inbound=InboundParts(
+            verification=verification(),
+            txt=no_dns,
+            now=lambda: NOW,
+            authserv_id=HOST,
+            dkim_max_bytes=1_000_000,
+            dkim_max_signatures=5,
+        ),
+        **{"wanted": lambda address: True, **more},  # type: ignore[arg-type]
+    )
+
+
+def delivered(raw: bytes, keys: Keys, *, addresses: tuple[str, ...] = (BOB,), **more: object) -> Delivery:
+    return deliver(*cut(raw), addresses, parts(keys, **more))
+
+
+def text_of(delivery: Delivery) -> bytes:
+    return b"".join(delivery.chunks())
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return Keys(tmp_path, person("rsa"), person("p256"))
+
+
+def signed_entity(**form: str) -> bytes:
+    """What a signed message is made of, without the fields of the whole."""
+    raw = signed(plain_mail(), **form)
+    return (
+        b"".join(f.raw for f in parse_fields(raw)[0] if f.key.startswith(b"content-"))
+        + b"\r\n"
+        + cut_body(raw)
+    )
+
+
+def cut_body(raw: bytes) -> bytes:
+    return raw[parse_fields(raw)[1] :]
+
+
+def envelope(entity: bytes, folder: Path, **more: object) -> bytes:
+    given = {"cipher": "-aes-256-gcm", **more}
+    recipients = given.pop("recipients", (person("rsa"),))
+    return mail(encrypt(entity, recipients, folder, **given), author=f"Alice Example <{ALICE}>")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", ["clear", "opaque"])
+@pytest.mark.parametrize("cipher", ["-aes-256-gcm", "-aes-128-cbc"])
+def test_the_signature_inside_names_the_sender(form: str, cipher: str, keys: Keys, tmp_path: Path) -> None:
+    entity = signed_entity(form=form)
+    delivery = delivered(envelope(entity, tmp_path, cipher=cipher), keys)
+    assert (delivery.outcome, delivery.reason) == (Delivered.DECRYPTED, f"aes-{cipher[-3:]}")
+    raw = text_of(delivery)
+    assert b"\r\nVerified-Identity: V4;" in b"\r\n" + raw
+    assert raw.endswith(entity.partition(b"\r\n\r\n")[2])
+    whole = message_from_bytes(raw)
+    assert whole.get_content_type() == ("multipart/signed" if form == "clear" else "application/pkcs7-mime")
+    assert whole.get_all("Subject") == ["Your appointment"]
+    assert len(whole.get_all("Content-Type", [])) == len(whole.get_all("MIME-Version", [])) == 1
+    assert "enveloped-data" not in raw.decode("latin-1")
+    assert "smime.p7m" not in whole.get("Content-Disposition", "") or form == "opaque"
+
+
+@pytest.mark.parametrize("kind", ["rsa", "p256"])
+def test_unsigned_text_gets_no_identity(kind: str, keys: Keys, tmp_path: Path) -> None:
+    delivery = delivered(envelope(ENTITY, tmp_path, recipients=(person(kind),), cipher="-aes-128-cbc"), keys)
+    whole = message_from_bytes(text_of(delivery))
+    assert whole["Verified-Identity"].startswith("none; status=unsigned")
+    assert whole.get_payload() == "The code of the vault is 1234.\r\n"
+    assert whole.get_content_charset() == "us-ascii"
+
+
+def test_identity_never_comes_from_outside_of_the_envelope(keys: Keys, tmp_path: Path) -> None:
+    forged = (
+        b"Verified-Identity: V4; status=trusted\r\nVerified-Identity-Text: V4 The President\r\n"
+        + b"Authentication-Results: %b; smime=pass\r\n" % HOST.encode()
+    )
+    delivery = delivered(forged + envelope(forged + ENTITY, tmp_path), keys)
+    raw = text_of(delivery)
+    assert b"President" not in raw
+    assert re.findall(rb"smime=(\w+)", raw) == [b"none"]
+    assert len(message_from_bytes(raw).get_all("Verified-Identity", [])) == 1
+
+
+def test_the_signer_inside_has_to_be_the_author_outside(keys: Keys, tmp_path: Path) -> None:
+    raw = envelope(signed_entity(), tmp_path).replace(ALICE.encode(), b"ceo@bank.example", 1)
+    whole = message_from_bytes(text_of(delivered(raw, keys)))
+    assert whole["Verified-Identity"].startswith("none; status=mismatch")
+
+
+# --- EFAIL -----------------------------------------------------------------------------------------------
+
+CONTENTS = {
+    "text": ENTITY,
+    "text-in-parts": b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" + ENTITY + b"\r\n--b--\r\n",
+    "html": HTML,
+    "html-beside-text": b"Content-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\n"
+    + ENTITY
+    + b"\r\n--b\r\n"
+    + HTML
+    + b"\r\n--b--\r\n",
+    "attachment": b'Content-Type: text/plain; name="x.html"\r\n\r\n<img src=http://evil.example/>\r\n',
+    "disposition": b'Content-Type: text/plain\r\nContent-Disposition: inline; filename="x.svg"\r\n\r\nx\r\n',
+    "image": b"Content-Type: image/svg+xml\r\n\r\n<svg/>\r\n",
+    "external": b"Content-Type: message/external-body; access-type=URL\r\n\r\nx\r\n",
+    "message": b"Content-Type: message/rfc822\r\n\r\nFrom: x@y.example\r\n\r\n" + ENTITY,
+    "unterminated": b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" + ENTITY,
+}
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_what_cannot_send_anything_home_is_opened_without_authentication(
+    name: str, keys: Keys, tmp_path: Path
+) -> None:
+    inert = name in ("text", "text-in-parts")
+    closed = envelope(CONTENTS[name], tmp_path, cipher="-aes-256-cbc")
+    for choice, opened in (
+        (Unauthenticated.SIGNED, False),
+        (Unauthenticated.INERT, inert),
+        (Unauthenticated.ANY, True),
+    ):
+        found = delivered(closed, keys, unauthenticated=choice)
+        assert found.outcome is (Delivered.DECRYPTED if opened else Delivered.KEPT), choice
+        assert opened or found.reason == "unauthenticated"
+    # The same with a cipher that shows every change.
+    for choice in Unauthenticated:
+        found = delivered(envelope(CONTENTS[name], tmp_path), keys, unauthenticated=choice)
+        assert found.outcome is Delivered.DECRYPTED
+
+
+def test_a_signed_part_among_others_is_no_protection(keys: Keys, tmp_path: Path) -> None:
+    """Else the attacker would put somebody's signed mail beside what he wants to see."""
+    mixed = (
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
+        + HTML
+        + b"\r\n--b\r\n"
+        + signed_entity()
+        + b"\r\n--b--\r\n"
+    )
+    found = delivered(envelope(mixed, tmp_path, cipher="-aes-256-cbc"), keys)
+    assert (found.outcome, found.reason) == (Delivered.KEPT, "unauthenticated")
+
+
+def test_altered_cbc_with_a_signature_stays_closed(keys: Keys, tmp_path: Path) -> None:
+    cms = bytearray(encrypt(signed_entity(), (person("rsa"),), tmp_path))
+    for at in range(len(cms) - 400, len(cms) - 20, 16):
+        altered = bytearray(cms)
+        altered[at] ^= 0x20
+        found = delivered(mail(bytes(altered), author=f"Alice Example <{ALICE}>"), keys)
+        assert found.outcome is not Delivered.DECRYPTED or b"status=invalid" in text_of(found)
+
+
+# --- What stays as it came -------------------------------------------------------------------------------
+
+
+def test_who_does_not_want_it_gets_it_as_it_came(keys: Keys, tmp_path: Path) -> None:
+    found = delivered(envelope(ENTITY, tmp_path), keys, wanted=lambda address: address != BOB)
+    assert (found.outcome, found.reason, keys.unwrapped) == (Delivered.KEPT, "not-wanted", 0)
+
+
+@pytest.mark.parametrize("form", ["clear", "opaque"])
+def test_signed_mail_is_not_touched(form: str, keys: Keys) -> None:
+    found = delivered(signed(plain_mail(), form=form), keys)
+    assert (found.outcome, found.reason) == (Delivered.KEPT, "not-encrypted")
+
+
+def test_plain_mail_is_not_touched(keys: Keys) -> None:
+    assert delivered(plain_mail(), keys).outcome is Delivered.KEPT
+
+
+def _closed(raw: bytes, keys: Keys, reason: str, **more: object) -> None:
+    found = delivered(raw, keys, **more)
+    assert (found.outcome, found.reason.split()[0]) == (Delivered.CLOSED, reason)
+    assert text_of(found) == b""
+
+
+def test_another_ones_mail(keys: Keys, tmp_path: Path) -> None:
+    _closed(envelope(ENTITY, tmp_path, recipients=(person("rsa#2"),)), keys, "no-key")
+
+
+def test_a_key_of_another_address_is_not_used(tmp_path: Path) -> None:
+    ceo = person("rsa", address="ceo@bank.example")
+    keys = Keys(tmp_path, ceo)
+    raw = envelope(ENTITY, tmp_path, recipients=(ceo,))
+    _closed(raw, keys, "no-key")
+    assert delivered(raw, keys, addresses=("CEO@bank.example",)).outcome is Delivered.DECRYPTED
+
+
+def test_an_expired_certificate_still_opens_what_was_encrypted_to_it(tmp_path: Path) -> None:
+    old = person("rsa", days=1, begun=30)
+    raw = envelope(ENTITY, tmp_path, recipients=(old,))
+    assert delivered(raw, Keys(tmp_path, old)).outcome is Delivered.DECRYPTED
+
+
+def test_the_key_agent_is_away(keys: Keys, tmp_path: Path) -> None:
+    keys.away = True
+    _closed(envelope(ENTITY, tmp_path), keys, "key-service")
+
+
+@pytest.mark.parametrize("cipher", ["-aes-256-gcm", "-aes-256-cbc"])
+def test_what_does_not_decrypt(cipher: str, keys: Keys, tmp_path: Path) -> None:
+    cms = encrypt(ENTITY, (person("rsa"),), tmp_path, cipher=cipher)
+    found = delivered(mail(cms[:-1] + bytes([cms[-1] ^ 1])), keys)
+    assert (found.outcome, found.reason) == (Delivered.CLOSED, "undecryptable")
+
+
+def test_a_wrong_key_never_puts_noise_in_the_mails_place(keys: Keys, tmp_path: Path) -> None:
+    """One in 256 paddings of CBC is right by chance."""
+    cms = encrypt(ENTITY * 3, (person("rsa"),), tmp_path, cipher="-aes-256-cbc")
+    spoiled = bytearray(cms)
+    at = cms.index(b"\x04\x82\x01\x00") + 40  # the wrapped key
+    for number in range(600):
+        spoiled[at + number % 200] ^= 1 + number % 255
+        found = delivered(mail(bytes(spoiled)), keys)
+        assert (found.outcome, found.reason) == (Delivered.CLOSED, "undecryptable")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"no header at all\r\n", b"\r\nonly a body\r\n", b"Subject: x\r\n\r\nno type\r\n", b""],
+    ids=["text", "body", "other-fields", "nothing"],
+)
+def test_what_is_no_mail_inside(content: bytes, keys: Keys, tmp_path: Path) -> None:
+    _closed(envelope(content, tmp_path), keys, "undecryptable")
+
+
+def test_envelopes_in_envelopes_are_bounded(keys: Keys, tmp_path: Path) -> None:
+    def wrapped(entity: bytes) -> bytes:
+        raw = envelope(entity, tmp_path)
+        return (
+            b"".join(f.raw for f in parse_fields(raw)[0] if f.key.startswith(b"content-"))
+            + b"\r\n"
+            + cut_body(raw)
+        )
+
+    two = envelope(wrapped(ENTITY), tmp_path)
+    assert delivered(two, keys, layers=2).reason == "aes-gcm+aes-gcm"
+    _closed(two, keys, "layers", layers=1)
+    _closed(envelope(wrapped(wrapped(ENTITY)), tmp_path), keys, "layers", layers=2)
+    assert keys.unwrapped == 5
+
+
+def test_triple_des_by_setting_alone(keys: Keys, tmp_path: Path) -> None:
+    old = envelope(ENTITY, tmp_path, cipher="-des3")
+    _closed(old, keys, "cipher")
+    assert delivered(old, keys, ciphers=frozenset(CipherKind)).outcome is Delivered.DECRYPTED
+
+
+def test_compressed_mail_stays_as_it_came(keys: Keys) -> None:
+    # RFC 3274: ContentInfo of id-ct-compressedData, as far as it is looked at
+    compressed = bytes.fromhex("3011060b2a864886f70d0109100109a0023000")
+    assert delivered(mail(compressed), keys).outcome is Delivered.KEPT
+
+
+def test_no_more_keys_are_tried_than_a_few(keys: Keys, tmp_path: Path) -> None:
+    bob = person("rsa")
+    cms = encrypt(ENTITY, (bob,) * 30, tmp_path, cipher="-aes-128-gcm")
+    _closed(mail(cms[:-1] + bytes([cms[-1] ^ 1])), keys, "undecryptable")
+    assert keys.unwrapped == 4
+
+
+def test_more_content_than_allowed(keys: Keys, tmp_path: Path) -> None:
+    _closed(envelope(ENTITY * 100, tmp_path), keys, "undecryptable", content_bytes=2000)
+
+
+def test_a_damaged_header_is_not_guessed_at(keys: Keys, tmp_path: Path) -> None:
+    fields, body = cut(envelope(ENTITY, tmp_path))
+    found = deliver(fields, body, (BOB,), parts(keys), damage="odd")
+    assert found.outcome is Delivered.CLOSED
+
+
+def test_two_types_are_not_guessed_at(keys: Keys, tmp_path: Path) -> None:
+    raw = b"Content-Type: text/plain\r\n" + envelope(ENTITY, tmp_path)
+    _closed(raw, keys, "structure")
+
+
+def test_dkim_is_that_of_the_envelope(keys: Keys, tmp_path: Path) -> None:
+    asked: list[bytes] = []
+
+    def txt(name: bytes) -> bytes | None:
+        asked.append(name)
+        return None
+
+    raw = (
+        b"DKIM-Signature: v=1; a=rsa-sha256; d=bank.example; s=mail; h=from; bh=AAAA; b=AAAA\r\n"
+        + envelope(ENTITY, tmp_path)
+    )
+    given = parts(keys)
+    delivery = deliver(*cut(raw), (BOB,), replace(given, inbound=replace(given.inbound, txt=txt)))
+    assert b"dkim=" in text_of(delivery)
+    assert b"header.d=bank.example" in text_of(delivery)
