@@ -25,7 +25,7 @@ from mailsigil.message.protection import (
     protection_of,
 )
 from mailsigil.message.spool import Spool
-from mailsigil.verdict import Reason, SmimeWord, Status, Verdict
+from mailsigil.verdict import Reason, Verdict
 
 
 class Ended(Exception):
@@ -36,13 +36,13 @@ class Ended(Exception):
         self.verdict = verdict
 
 
-def ended(word: SmimeWord, status: Status, reason: Reason, detail: str = "") -> Ended:
+def ended(reason: Reason, detail: str = "") -> Ended:
     """The end of a verification, to be raised."""
-    return Ended(Verdict(word=word, status=status, reason=reason, detail=detail))
+    return Ended(Verdict(word=reason.word, status=reason.status, reason=reason, detail=detail))
 
 
 def _malformed(detail: str, reason: Reason = Reason.STRUCTURE) -> Ended:
-    return ended(SmimeWord.NEUTRAL, Status.INVALID, reason, detail)
+    return ended(reason, detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,8 @@ def find_signature(
     if protection is Protection.SMIME:
         return _opaque_signature(body, root, store, limits)
     if any(_is_signed_part(part) for part in shown_parts(root)):
-        raise ended(SmimeWord.POLICY, Status.INVALID, Reason.PARTIAL)
-    raise ended(SmimeWord.NONE, Status.UNSIGNED, Reason.UNSIGNED)
+        raise ended(Reason.PARTIAL)
+    raise ended(Reason.UNSIGNED)
 
 
 def shown_parts(root: Part) -> Iterator[Part]:
@@ -97,13 +97,13 @@ def _clear_signature(body: Spool, root: Part, store: Spool, limits: CmsLimits) -
     if signature.media_type.full not in SMIME_SIGNATURE_TYPES or signature.children or signature.faults:
         raise _malformed(", ".join(signature.faults) or signature.media_type.full)
     if any(chunk.strip() for chunk in body.chunks(*root.epilogue)):
-        raise ended(SmimeWord.POLICY, Status.INVALID, Reason.TRAILING)
+        raise ended(Reason.TRAILING)
     _require_one_reading(signature)
     if fault := division_fault(body, root):
         raise _malformed(fault)
     # An empty message beside text that nobody signed: whoever shows the text shows nothing else.
     if has_text_before(body, root) and _is_blank(body, signed):
-        raise ended(SmimeWord.POLICY, Status.INVALID, Reason.PARTIAL, "the signed part is empty")
+        raise ended(Reason.PARTIAL, "the signed part is empty")
     data = _parse(body, signature, store, limits)
     if data.content is not None:
         # Two contents, one inside and one outside: no way to tell which one is meant.
@@ -129,7 +129,7 @@ def _opaque_signature(body: Spool, root: Part, store: Spool, limits: CmsLimits) 
     claimed = root.media_type.params.get("smime-type", "").lower()
     if data.content is None:
         if not data.signers:  # RFC 8551 3.8: certs-only
-            raise ended(SmimeWord.NONE, Status.UNSIGNED, Reason.UNSIGNED, "certificates only")
+            raise ended(Reason.UNSIGNED, "certificates only")
         raise _malformed("an opaque signature without content")
     if claimed not in {"", "signed-data"}:
         raise _malformed(f"signed-data that calls itself {claimed[:40]}", Reason.CONTENT_TYPE)
@@ -182,9 +182,9 @@ def _parse(body: Spool, part: Part, store: Spool, limits: CmsLimits) -> SignedDa
     except CmsSyntaxError as error:
         kind = content_kind(store)
         if kind in {"enveloped-data", "auth-enveloped-data"}:
-            raise ended(SmimeWord.NEUTRAL, Status.UNCHECKED, Reason.ENCRYPTED) from error
+            raise ended(Reason.ENCRYPTED) from error
         if kind == "compressed-data":
-            raise ended(SmimeWord.NEUTRAL, Status.UNCHECKED, Reason.STRUCTURE, "compressed") from error
+            raise ended(Reason.COMPRESSED) from error
         raise _malformed(str(error), Reason.SYNTAX) from error
     # RFC 8551 2.4.1: mail is id-data. Time-stamps and receipts are signed with the same keys.
     if data.signers and data.content_type != oids.DATA:

@@ -43,61 +43,97 @@ class Status(Enum):
     UNCHECKED = "unchecked"
 
 
-class Reason(Enum):
-    """Why a message has no identity: a token for the header and a sentence for a person."""
+_NOT_SIGNED = (SmimeWord.NONE, Status.UNSIGNED)
+_NOT_READ = (SmimeWord.NEUTRAL, Status.UNCHECKED)
+_AMBIGUOUS = (SmimeWord.NEUTRAL, Status.INVALID)
+_BROKEN = (SmimeWord.FAIL, Status.INVALID)
+_REFUSED = (SmimeWord.POLICY, Status.INVALID)
+_UNTRUSTED = (SmimeWord.POLICY, Status.UNTRUSTED)
+_MISMATCH = (SmimeWord.POLICY, Status.MISMATCH)
+_TOO_MUCH = (SmimeWord.POLICY, Status.UNCHECKED)
+_NOT_NOW = (SmimeWord.TEMPERROR, Status.UNCHECKED)
+_ACCEPTED = (SmimeWord.PASS, Status.TRUSTED)
 
-    NONE = ("", "")
-    UNSIGNED = ("unsigned", "The message carries no S/MIME signature.")
-    ENCRYPTED = ("encrypted", "The message is encrypted, so a signature inside cannot be seen.")
-    PARTIAL = ("partial", "The signature covers only a part of the message.")
-    TRAILING = ("trailing", "Text stands behind the signed part, outside of the signature.")
-    STRUCTURE = ("structure", "The structure of the signed message is not what S/MIME asks for.")
-    CONTENT_TYPE = ("content-type", "Mail programs can read the type of this message in different ways.")
-    ELSEWHERE = ("elsewhere", "The signed part only points to content that lies elsewhere.")
-    SYNTAX = ("syntax", "The signature cannot be read.")
-    ATTRIBUTES = ("attributes", "The signature breaks a rule about what is signed, or contradicts itself.")
-    NO_SIGNER = ("no-signer", "The signature names no signer.")
-    SEVERAL_SIGNERS = ("several-signers", "Several signers signed, so there is no one identity.")
-    DIGEST = ("digest", "The message was changed after it was signed.")
-    SIGNATURE = ("signature", "The signature was not made with the certificate's key.")
-    NO_CERTIFICATE = ("no-certificate", "The signer's certificate is missing.")
-    CERTIFICATE = ("certificate", "The signature was bound to another certificate.")
-    ALGORITHM = ("algorithm", "The signature uses an algorithm that is not known here.")
-    WEAK = ("weak", "The signature or a certificate uses an algorithm or a key that is too weak.")
-    CERTIFICATE_FORM = ("certificate-form", "A certificate breaks the rules for certificates.")
-    NO_PATH = ("no-path", "The certificate was not issued by an authority that is trusted here.")
-    EXPIRED = ("expired", "A certificate had expired.")
-    NOT_YET_VALID = ("not-yet-valid", "A certificate was not valid yet.")
-    REVOKED = ("revoked", "A certificate was revoked.")
+
+class Reason(Enum):
+    """Why a message has no identity: result and status, a token for the header, a sentence for a person."""
+
+    NONE = (_ACCEPTED, "", "")
+    UNSIGNED = (_NOT_SIGNED, "unsigned", "The message carries no S/MIME signature.")
+    ENCRYPTED = (_NOT_READ, "encrypted", "The message is encrypted, so a signature inside cannot be seen.")
+    COMPRESSED = (_NOT_READ, "compressed", "The message is compressed, so a signature inside cannot be seen.")
+    PARTIAL = (_REFUSED, "partial", "The signature covers only a part of the message.")
+    TRAILING = (_REFUSED, "trailing", "Text stands behind the signed part, outside of the signature.")
+    STRUCTURE = (_AMBIGUOUS, "structure", "The structure of the signed message is not what S/MIME asks for.")
+    CONTENT_TYPE = (
+        _AMBIGUOUS,
+        "content-type",
+        "Mail programs can read the type of this message in different ways.",
+    )
+    ELSEWHERE = (_REFUSED, "elsewhere", "The signed part only points to content that lies elsewhere.")
+    SYNTAX = (_AMBIGUOUS, "syntax", "The signature cannot be read.")
+    ATTRIBUTES = (
+        _BROKEN,
+        "attributes",
+        "The signature breaks a rule about what is signed, or contradicts itself.",
+    )
+    NO_SIGNER = (_BROKEN, "no-signer", "The signature names no signer.")
+    SEVERAL_SIGNERS = (_REFUSED, "several-signers", "Several signers signed, so there is no one identity.")
+    DIGEST = (_BROKEN, "digest", "The message was changed after it was signed.")
+    SIGNATURE = (_BROKEN, "signature", "The signature was not made with the certificate's key.")
+    NO_CERTIFICATE = (_NOT_READ, "no-certificate", "The signer's certificate is missing.")
+    CERTIFICATE = (_BROKEN, "certificate", "The signature was bound to another certificate.")
+    ALGORITHM = (_NOT_READ, "algorithm", "The signature uses an algorithm that is not known here.")
+    WEAK = (_UNTRUSTED, "weak", "The signature or a certificate uses an algorithm or a key that is too weak.")
+    CERTIFICATE_FORM = (_AMBIGUOUS, "certificate-form", "A certificate breaks the rules for certificates.")
+    NO_PATH = (_UNTRUSTED, "no-path", "The certificate was not issued by an authority that is trusted here.")
+    EXPIRED = (_BROKEN, "expired", "A certificate had expired.")
+    NOT_YET_VALID = (_BROKEN, "not-yet-valid", "A certificate was not valid yet.")
+    REVOKED = (_BROKEN, "revoked", "A certificate was revoked.")
     REVOCATION_UNKNOWN = (
+        _NOT_NOW,
         "revocation-unknown",
         "Whether a certificate was revoked could not be found out, and this host asks for it.",
     )
-    PURPOSE = ("purpose", "The certificate was not issued for signing mail.")
-    CONSTRAINT = ("constraint", "An authority issued a certificate that it had no right to issue.")
-    DOMAIN = ("domain", "The authority is not trusted for this sender's domain.")
-    FUTURE = ("future", "The signing time lies in the future.")
-    ADDRESS = ("address", "The certificate belongs to another address than the author's.")
-    AUTHOR_MISSING = ("author-missing", "The message has no From field.")
-    AUTHOR_SEVERAL = ("author-several", "The message has more than one author.")
-    AUTHOR_GROUP = ("author-group", "The From field holds a group instead of an address.")
-    AUTHOR_MALFORMED = ("author-malformed", "The From field cannot be read.")
-    AUTHOR_NAME = ("author-name", "The author's display name shows another address.")
-    HEADER = ("header", "The header has lines that only some mail programs see.")
-    HEADER_MISMATCH = ("header-mismatch", "A header field differs from the one that was signed.")
-    SENDER = ("sender", "The Sender field, which some mail programs show, names somebody else.")
-    REPLY_TO = ("reply-to", "The Reply-To field shows another address than the one that replies go to.")
-    LIMIT = ("limit", "The message exceeds what this host is ready to check.")
+    PURPOSE = (_BROKEN, "purpose", "The certificate was not issued for signing mail.")
+    CONSTRAINT = (_BROKEN, "constraint", "An authority issued a certificate that it had no right to issue.")
+    DOMAIN = (_UNTRUSTED, "domain", "The authority is not trusted for this sender's domain.")
+    FUTURE = (_BROKEN, "future", "The signing time lies in the future.")
+    ADDRESS = (_MISMATCH, "address", "The certificate belongs to another address than the author's.")
+    AUTHOR_MISSING = (_MISMATCH, "author-missing", "The message has no From field.")
+    AUTHOR_SEVERAL = (_MISMATCH, "author-several", "The message has more than one author.")
+    AUTHOR_GROUP = (_MISMATCH, "author-group", "The From field holds a group instead of an address.")
+    AUTHOR_MALFORMED = (_MISMATCH, "author-malformed", "The From field cannot be read.")
+    AUTHOR_NAME = (_MISMATCH, "author-name", "The author's display name shows another address.")
+    HEADER = (_AMBIGUOUS, "header", "The header has lines that only some mail programs see.")
+    HEADER_MISMATCH = (_MISMATCH, "header-mismatch", "A header field differs from the one that was signed.")
+    SENDER = (_MISMATCH, "sender", "The Sender field, which some mail programs show, names somebody else.")
+    REPLY_TO = (
+        _MISMATCH,
+        "reply-to",
+        "The Reply-To field shows another address than the one that replies go to.",
+    )
+    LIMIT = (_TOO_MUCH, "limit", "The message exceeds what this host is ready to check.")
 
     @property
     def token(self) -> str:
         """The word for ``reason=``."""
-        return self.value[0]
+        return self.value[1]
 
     @property
     def sentence(self) -> str:
         """The same for a person."""
-        return self.value[1]
+        return self.value[2]
+
+    @property
+    def word(self) -> SmimeWord:
+        """The result that goes with it."""
+        return self.value[0][0]
+
+    @property
+    def status(self) -> Status:
+        """What the reader is told with it."""
+        return self.value[0][1]
 
 
 class Note(Enum):

@@ -72,7 +72,7 @@ def verify(
     except Ended as end:
         return end.verdict
     except (MimeLimitError, CmsLimitError) as error:
-        return ended(SmimeWord.POLICY, Status.UNCHECKED, Reason.LIMIT, str(error)).verdict
+        return ended(Reason.LIMIT, str(error)).verdict
 
 
 def _steps(
@@ -89,10 +89,10 @@ def _steps(
     with parts.new_spool() as store, parts.new_spool() as copy:
         signature = find_signature(fields, body, root, store, parts.cms_limits)
         if fault := damage or header_fault(fields):
-            raise ended(SmimeWord.NEUTRAL, Status.INVALID, Reason.HEADER, fault)
+            raise ended(Reason.HEADER, fault)
         data = signature.data
         if not data.signers:
-            raise ended(SmimeWord.FAIL, Status.INVALID, Reason.NO_SIGNER)
+            raise ended(Reason.NO_SIGNER)
         # 2. Content digests, signed attributes, signature of each signer (RFC 5652 5.4 to 5.6).
         content = in_time.watch(signature.content(), parts.content_bytes)
         digests, first = _digests(content, digests_needed(data), None if signature.detached else copy)
@@ -101,7 +101,7 @@ def _steps(
     # 3. Exactly one signer: several names would be no one's (RFC 5652 5.1).
     certificate = _one_signer(checks)
     if pointer := elsewhere(entity):
-        raise ended(SmimeWord.POLICY, Status.INVALID, Reason.ELSEWHERE, pointer)
+        raise ended(Reason.ELSEWHERE, pointer)
 
     # 4. From here on the signer is known, so every verdict names the certificate.
     signer = data.signers[0]
@@ -115,13 +115,12 @@ def _steps(
         signed=signer.signing_time,
     )
     if signer.signing_time is not None and signer.signing_time > at + CLOCK_SKEW:
-        return _refused(base, SmimeWord.FAIL, Status.INVALID, Reason.FUTURE)
+        return _refused(base, Reason.FUTURE)
 
     # 5. Certificate path to an anchor of ours, purpose and strength (RFC 5280 6, RFC 8550 4).
     path = parts.validator.validate(certificate, data.certificates, at=at)
     if path.status is not PathStatus.TRUSTED or path.anchor_set is None:
-        word, status, reason = _PATH_VERDICTS[path.status]
-        return _refused(base, word, status, reason, path.reason)
+        return _refused(base, _PATH_REASONS[path.status], path.reason)
 
     # 6. Nobody on the path was revoked, as far as the anchor's entry asks (RFC 5280 6.3, RFC 6960).
     in_time.check()
@@ -135,13 +134,13 @@ def _steps(
     # 7. to 9. The author is the one whom the certificate names.
     holder = _holder(fields, entity, names, path.anchor_set)
     if isinstance(holder, _Doubt):
-        return _refused(base, SmimeWord.POLICY, holder.status, holder.reason, holder.detail)
+        return _refused(base, holder.reason, holder.detail)
     # 10. Level and names, as far as the anchor may assert them; a domain's are those of its organisation.
     identity = identity_of(certificate, path, names, holder.mailbox)
     shown = organisation_alone(identity) if holder.whole_domain else identity
     if shown is None:
         detail = f"{holder.mailbox} is certified as {identity.level.value}, which is no organisation"
-        return _refused(base, SmimeWord.POLICY, Status.MISMATCH, Reason.ADDRESS, detail)
+        return _refused(base, Reason.ADDRESS, detail)
     # 11. What takes no identity away, and is worth to be told.
     found = notes(fields, holder.author, signed=base.signed, at=at)
     return replace(base, identity=shown, notes=found)
@@ -161,15 +160,14 @@ def _standing(
 def _unless_revoked(base: Verdict, standing: Standing) -> Verdict:
     found = standing.revocation
     if found.status is RevocationStatus.REVOKED:
-        return _refused(base, SmimeWord.FAIL, Status.INVALID, Reason.REVOKED, found.reason)
+        return _refused(base, Reason.REVOKED, found.reason)
     if found.status is RevocationStatus.GOOD:
         return base
     if standing.mode is RevocationMode.PREFER:
         return replace(base, detail=f"revocation is not known: {found.reason}")
     # RFC 8601 2.7: a later try may help where somebody was asked, and cannot where nobody publishes.
-    later = found.status is RevocationStatus.UNKNOWN
-    word = SmimeWord.TEMPERROR if later else SmimeWord.POLICY
-    return _refused(base, word, Status.UNCHECKED, Reason.REVOCATION_UNKNOWN, found.reason)
+    refused = _refused(base, Reason.REVOCATION_UNKNOWN, found.reason)
+    return refused if found.status is RevocationStatus.UNKNOWN else replace(refused, word=SmimeWord.POLICY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +176,6 @@ class _Doubt:
 
     reason: Reason
     detail: str = ""
-    status: Status = Status.MISMATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +204,7 @@ def _holder(
             return _Doubt(Reason.ADDRESS, f"author {author.address}")
         holder = _Holder(author.address, domain, whole_domain=True)
     if not domains_allow(anchor_set, str(author.address)):
-        return _Doubt(Reason.DOMAIN, anchor_set.name, Status.UNTRUSTED)
+        return _Doubt(Reason.DOMAIN, anchor_set.name)
     # 9. No field that a reader sees contradicts the signed ones or the author (RFC 8551 3.1, RFC 9788).
     if key := contradiction(fields, entity):
         return _Doubt(Reason.HEADER_MISMATCH, key)
@@ -225,7 +222,7 @@ class _Deadline:
 
     def check(self) -> None:
         if self._clock() > self._end:
-            raise ended(SmimeWord.POLICY, Status.UNCHECKED, Reason.LIMIT, "time")
+            raise ended(Reason.LIMIT, "time")
 
     def watch(self, content: Iterable[bytes], most: int) -> Iterator[bytes]:
         """The content again, as long as there is time for it and no more than ``most`` octets (0: any)."""
@@ -234,7 +231,7 @@ class _Deadline:
             self.check()
             size += len(chunk)
             if 0 < most < size:
-                raise ended(SmimeWord.POLICY, Status.UNCHECKED, Reason.LIMIT, "signed content")
+                raise ended(Reason.LIMIT, "signed content")
             yield chunk
 
 
@@ -282,14 +279,14 @@ def _one_signer(checks: Sequence[SignerCheck]) -> bytes:
         check.certificate for check in checks if check.status is SignerStatus.VALID and check.certificate
     ]
     if not holding:
-        raise ended(*_SIGNER_VERDICTS[checks[0].status], checks[0].reason)
+        raise ended(_SIGNER_REASONS[checks[0].status], checks[0].reason)
     if len(checks) == 1:
         return holding[0]
     addresses = [address for certificate in holding for address in describe(certificate)[0].addresses]
     raise Ended(
         Verdict(
-            word=SmimeWord.POLICY,
-            status=Status.INVALID,
+            word=Reason.SEVERAL_SIGNERS.word,
+            status=Reason.SEVERAL_SIGNERS.status,
             reason=Reason.SEVERAL_SIGNERS,
             detail=f"{len(checks)} signers, {len(holding)} of whose signatures hold",
             signers=tuple(dict.fromkeys(addresses)),
@@ -297,29 +294,29 @@ def _one_signer(checks: Sequence[SignerCheck]) -> bytes:
     )
 
 
-def _refused(base: Verdict, word: SmimeWord, status: Status, reason: Reason, detail: str = "") -> Verdict:
-    return replace(base, word=word, status=status, reason=reason, detail=detail)
+def _refused(base: Verdict, reason: Reason, detail: str = "") -> Verdict:
+    return replace(base, word=reason.word, status=reason.status, reason=reason, detail=detail)
 
 
-_SIGNER_VERDICTS = {
-    SignerStatus.DIGEST_MISMATCH: (SmimeWord.FAIL, Status.INVALID, Reason.DIGEST),
-    SignerStatus.SIGNATURE_INVALID: (SmimeWord.FAIL, Status.INVALID, Reason.SIGNATURE),
-    SignerStatus.NO_CERTIFICATE: (SmimeWord.NEUTRAL, Status.UNCHECKED, Reason.NO_CERTIFICATE),
-    SignerStatus.MALFORMED: (SmimeWord.FAIL, Status.INVALID, Reason.ATTRIBUTES),
-    SignerStatus.WEAK_ALGORITHM: (SmimeWord.POLICY, Status.UNTRUSTED, Reason.WEAK),
-    SignerStatus.UNSUPPORTED_ALGORITHM: (SmimeWord.NEUTRAL, Status.UNCHECKED, Reason.ALGORITHM),
-    SignerStatus.CERTIFICATE_MISMATCH: (SmimeWord.FAIL, Status.INVALID, Reason.CERTIFICATE),
+_SIGNER_REASONS = {
+    SignerStatus.DIGEST_MISMATCH: Reason.DIGEST,
+    SignerStatus.SIGNATURE_INVALID: Reason.SIGNATURE,
+    SignerStatus.NO_CERTIFICATE: Reason.NO_CERTIFICATE,
+    SignerStatus.MALFORMED: Reason.ATTRIBUTES,
+    SignerStatus.WEAK_ALGORITHM: Reason.WEAK,
+    SignerStatus.UNSUPPORTED_ALGORITHM: Reason.ALGORITHM,
+    SignerStatus.CERTIFICATE_MISMATCH: Reason.CERTIFICATE,
 }
 
-_PATH_VERDICTS = {
-    PathStatus.UNTRUSTED: (SmimeWord.POLICY, Status.UNTRUSTED, Reason.NO_PATH),
-    PathStatus.EXPIRED: (SmimeWord.FAIL, Status.INVALID, Reason.EXPIRED),
-    PathStatus.NOT_YET_VALID: (SmimeWord.FAIL, Status.INVALID, Reason.NOT_YET_VALID),
-    PathStatus.BAD_PURPOSE: (SmimeWord.FAIL, Status.INVALID, Reason.PURPOSE),
-    PathStatus.WEAK: (SmimeWord.POLICY, Status.UNTRUSTED, Reason.WEAK),
-    PathStatus.CONSTRAINT: (SmimeWord.FAIL, Status.INVALID, Reason.CONSTRAINT),
-    PathStatus.MALFORMED: (SmimeWord.NEUTRAL, Status.INVALID, Reason.CERTIFICATE_FORM),
-    PathStatus.LIMIT: (SmimeWord.POLICY, Status.UNCHECKED, Reason.LIMIT),
+_PATH_REASONS = {
+    PathStatus.UNTRUSTED: Reason.NO_PATH,
+    PathStatus.EXPIRED: Reason.EXPIRED,
+    PathStatus.NOT_YET_VALID: Reason.NOT_YET_VALID,
+    PathStatus.BAD_PURPOSE: Reason.PURPOSE,
+    PathStatus.WEAK: Reason.WEAK,
+    PathStatus.CONSTRAINT: Reason.CONSTRAINT,
+    PathStatus.MALFORMED: Reason.CERTIFICATE_FORM,
+    PathStatus.LIMIT: Reason.LIMIT,
 }
 
 _AUTHOR_REASONS = {

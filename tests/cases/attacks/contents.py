@@ -218,6 +218,15 @@ def opaque_types() -> Iterator[Case]:
         "octets behind the end of the structure",
         opaque_mail(opaque() + b"<script>"),
     )
+    for name, oid in (("encrypted", "2A864886F70D010703"), ("compressed", "2A864886F70D0109100109")):
+        kind_of = bytes.fromhex(oid)
+        inside = b"\x06" + bytes([len(kind_of)]) + kind_of + b"\xa0\x02\x05\x00"
+        yield (
+            f"{name}-as-signed",
+            name,
+            f"a structure that calls itself signed and is {name}",
+            opaque_mail(b"\x30" + bytes([len(inside)]) + inside),
+        )
     yield "no-content", "structure", "an opaque signature without content", opaque_mail(detached(TEXT))
     yield (
         "content-twice",
