@@ -15,12 +15,17 @@ from mailsigil.pki.names import has_unfit_address
 from mailsigil.pki.parsed import Parsed
 
 MAX_NAME_CHECKS: Final = 20_000
-"""Names times name constraints on one path; more of them cost seconds and serve nobody."""
+"""Looks at a name, and at a name with a constraint, on all paths of a certificate; more of them cost seconds
+and serve nobody."""
 
 _NEVER_CRITICAL: Final = (
     x509.AuthorityKeyIdentifier,  # RFC 5280 4.2.1.1
     x509.SubjectKeyIdentifier,  # RFC 5280 4.2.1.2
     x509.AuthorityInformationAccess,  # RFC 5280 4.2.2.1
+)
+_ALWAYS_CRITICAL: Final = (
+    x509.PolicyConstraints,  # RFC 5280 4.2.1.11
+    x509.InhibitAnyPolicy,  # RFC 5280 4.2.1.14
 )
 
 
@@ -39,7 +44,7 @@ def nonconformity(leaf: Parsed, intermediates: Sequence[Parsed], *, public: bool
 
 
 def name_checks(certificates: Iterable[x509.Certificate]) -> int:
-    """Count how many comparisons of names with constraints a path may cost."""
+    """Count how many looks at names, alone and with each constraint, a path may cost."""
     names = constraints = 0
     for certificate in certificates:
         names += len(list(certificate.subject)) + 1
@@ -49,7 +54,7 @@ def name_checks(certificates: Iterable[x509.Certificate]) -> int:
                 names += len(list(value))
             elif isinstance(value, x509.NameConstraints):
                 constraints += len(value.permitted_subtrees or ()) + len(value.excluded_subtrees or ())
-    return names * constraints
+    return names * (1 + constraints)
 
 
 def _any_fault(certificate: x509.Certificate) -> str:
@@ -78,6 +83,10 @@ def _leaf_fault(certificate: x509.Certificate) -> str:
 
 
 def _public_fault(certificate: x509.Certificate) -> str:
+    for extension in certificate.extensions:
+        # Under other anchors they are obeyed all the same; some governments' authorities mark them so.
+        if not extension.critical and isinstance(extension.value, _ALWAYS_CRITICAL):
+            return f"its extension {extension.oid.dotted_string} has to be critical"
     try:
         identifier = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
     except x509.ExtensionNotFound:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -24,6 +24,8 @@ from mailsigil.pki.parsed import Parsed, UnreadableCertificate, parse_certificat
 from mailsigil.pki.purpose import authority_misuse, leaf_misuse
 
 MAX_INTERMEDIATES: Final = 30
+MAX_OCTETS: Final = 256 * 1024
+"""Of all certificates of a message. Each has one to four thousand, more with post-quantum keys."""
 MAX_OTHERS: Final = 3
 """Further paths of one certificate that are given where something is known against the first."""
 _PARSED_KEPT: Final = 256
@@ -124,9 +126,8 @@ class PathValidator:
         found: list[PathVerdict] = []
         with self._lock:
             try:
-                for chain in candidate_chains(
-                    parse_certificate(leaf), self._pool(intermediates), self._index
-                ):
+                chains = candidate_chains(parse_certificate(leaf), self._pool(intermediates), self._index)
+                for chain in _affordable(chains):
                     if (chain.leaf.der, *(one.der for one in chain.authorities)) == but.chain:
                         continue
                     verdict = _judge(chain, at)
@@ -146,6 +147,8 @@ class PathValidator:
             return _negative(
                 PathStatus.LIMIT, f"the message carries more than {MAX_INTERMEDIATES} certificates", at
             )
+        if len(leaf_der) + sum(map(len, intermediates)) > MAX_OCTETS:
+            return _negative(PathStatus.LIMIT, f"the certificates have more than {MAX_OCTETS} octets", at)
         # 2. The certificates can be read; one that cannot and is not needed does no harm.
         try:
             leaf = parse_certificate(leaf_der)
@@ -158,7 +161,7 @@ class PathValidator:
         # 4. The first chain that holds counts; when none does, the first one's reason.
         first: PathVerdict | None = None
         try:
-            for chain in candidate_chains(leaf, pool, self._index):
+            for chain in _affordable(candidate_chains(leaf, pool, self._index)):
                 verdict = _judge(chain, at)
                 if verdict.status is PathStatus.TRUSTED:
                     members = (leaf, *chain.authorities)
@@ -169,7 +172,7 @@ class PathValidator:
             return _negative(PathStatus.LIMIT, str(error), at)
         if first is not None:
             return _negative(first.status, first.reason, at)
-        return _negative(PathStatus.UNTRUSTED, _no_path(leaf), at)
+        return _negative(PathStatus.UNTRUSTED, _no_path(leaf) + _first_unread(intermediates), at)
 
     def _pool(self, intermediates: Iterable[bytes]) -> list[Parsed]:
         pool: dict[bytes, Parsed] = {}
@@ -190,6 +193,16 @@ class PathValidator:
         return list(pool.values())
 
 
+def _affordable(chains: Iterable[Chain]) -> Iterator[Chain]:
+    """Give the chains as long as looking at their names is affordable; then raise ``ChainLimit``."""
+    checks = 0
+    for chain in chains:
+        checks += name_checks([chain.leaf.certificate, *(one.certificate for one in chain.authorities)])
+        if checks > MAX_NAME_CHECKS:
+            raise ChainLimit("the paths have too many names and constraints")
+        yield chain
+
+
 def _judge(chain: Chain, at: datetime) -> PathVerdict:
     """Judge one chain, in steps."""
     anchors = chain.anchor.anchors
@@ -198,12 +211,10 @@ def _judge(chain: Chain, at: datetime) -> PathVerdict:
     weakness = _weakness(chain)
     if weakness:
         return PathVerdict(status=PathStatus.WEAK, reason=weakness)
-    # 2. The certificates keep to their profile (RFC 5280 4), and checking their names is affordable.
+    # 2. The certificates keep to their profile (RFC 5280 4).
     fault = nonconformity(chain.leaf, chain.intermediates, public=anchors.public)
     if fault:
         return PathVerdict(status=PathStatus.MALFORMED, reason=fault)
-    if name_checks([chain.leaf.certificate, *authorities]) > MAX_NAME_CHECKS:
-        return PathVerdict(status=PathStatus.LIMIT, reason="the path has too many names and constraints")
     if unread := unread_constraint(authorities):
         return PathVerdict(status=PathStatus.CONSTRAINT, reason=unread)
     # 3. Signatures, validity, names, policies, constraints and critical extensions (RFC 5280 6.1).
@@ -259,6 +270,16 @@ def _negative(status: PathStatus, reason: str, at: datetime) -> _Cached:
 def _no_path(leaf: Parsed) -> str:
     issuer: str = leaf.certificate.issuer.rfc4514_string()
     return f"no path leads from its issuer {issuer[:120] or '(without a name)'} to a trust anchor"
+
+
+def _first_unread(intermediates: Sequence[bytes]) -> str:
+    """Name the fault of the first certificate of a message that cannot be read: perhaps it was the issuer."""
+    for der in intermediates:
+        try:
+            parse_certificate(der)
+        except UnreadableCertificate as error:
+            return f"; another certificate in the message was left out, because {error}"
+    return ""
 
 
 def _cache_key(leaf: bytes, intermediates: Sequence[bytes]) -> bytes:
