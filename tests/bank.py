@@ -98,7 +98,7 @@ class Keyring:
         self.fault: KeyServiceError | None = None
         self.signed: list[str] = []
 
-    def find(self, address: str, *, source: str = "") -> tuple[Credential, ...]:
+    def find(self, address: str, *, source: str = "", without: str = "") -> tuple[Credential, ...]:
         if self.fault is not None:
             raise self.fault
         return tuple(found for keys in self._loaded for found in keys.find(address))

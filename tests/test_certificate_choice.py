@@ -56,8 +56,8 @@ class Agent:
         self._silent = silent
         self._sources: dict[str, str] = {}
 
-    def find(self, address: str, *, source: str = "") -> tuple[Credential, ...]:
-        found = self._agent.find(address, source=source)
+    def find(self, address: str, *, source: str = "", without: str = "") -> tuple[Credential, ...]:
+        found = self._agent.find(address, source=source, without=without)
         self._sources.update({each.key_id: each.source for each in found})
         return found
 

@@ -52,8 +52,8 @@ class Agent:
         )
         self._agent = KeyAgent([route], now=lambda: NOW)
 
-    def find(self, address: str, *, source: str = "") -> tuple[Credential, ...]:
-        return self._agent.find(address, source=source)
+    def find(self, address: str, *, source: str = "", without: str = "") -> tuple[Credential, ...]:
+        return self._agent.find(address, source=source, without=without)
 
     def sign(self, *, key_id: str, address: str, scheme: str, data: bytes) -> bytes:
         return self._agent.sign(key_id=key_id, address=address, scheme=scheme, data=data, peer_uid=0)

@@ -26,7 +26,7 @@ from mailsigil.message.seven_bit import Entity
 from mailsigil.pki.anchors import TrustStore
 from mailsigil.pki.level import Level, asserted_levels
 from mailsigil.pki.names import CertificateNames
-from mailsigil.policy.certificates import OWN_FOLDER, CertificateRule, Otherwise
+from mailsigil.policy.certificates import CertificateRule, Otherwise
 
 TIME_TOLERANCE = timedelta(minutes=55)
 """Thunderbird calls a signature invalid when Date and signingTime are over an hour apart."""
@@ -35,8 +35,10 @@ TIME_TOLERANCE = timedelta(minutes=55)
 class Keys(Protocol):
     """Signing with keys that this process never sees."""
 
-    def find(self, address: str, *, source: str = "") -> tuple[Credential, ...]:
-        """Gives what can sign for an address (key form), best first; of one source, where it is named.
+    def find(self, address: str, *, source: str = "", without: str = "") -> tuple[Credential, ...]:
+        """Gives what can sign for an address (key form), best first.
+
+        With ``source`` that one alone is asked; the source that ``without`` names is not.
 
         Raises KeyAgentUnavailable, and KeyAgentRefused.
         """
@@ -113,7 +115,7 @@ def sign(
         if wanted.rule is None or wanted.rule.otherwise is Otherwise.FAIL:
             raise
         # The source told of the key before, and does not sign with it now.
-        others = _of_others(keys, address, wanted.rule)
+        others = keys.find(address, without=wanted.rule.source)
         return _make(_best(others, address, wanted), entity, address, when, keys)
 
 
@@ -127,17 +129,12 @@ def choose(keys: Keys, address: str, wanted: Wanted) -> Credential:
     except (NoCredential, KeyAgentRefused) as error:
         if rule.otherwise is Otherwise.FAIL:
             raise NoCredential(f'the certificate of "{rule.source}" is to sign: {error}') from error
-        return _best(_of_others(keys, address, rule), address, wanted)
+        return _best(keys.find(address, without=rule.source), address, wanted)
 
 
 def whole_domain(credential: Credential, address: str) -> bool:
     """Tells whether a certificate signs for an address only because it stands for the whole domain."""
     return bool(credential.domain) and address not in _addresses(credential.certificate)
-
-
-def _of_others(keys: Keys, address: str, rule: CertificateRule) -> tuple[Credential, ...]:
-    left_out = "" if rule.source.lower() == OWN_FOLDER else rule.source.lower()
-    return tuple(each for each in keys.find(address) if each.source.lower() != left_out)
 
 
 def _best(credentials: Sequence[Credential], address: str, wanted: Wanted) -> Credential:

@@ -42,15 +42,16 @@ class KeyAgent:
         """Where the keys come from."""
         return self._sources
 
-    def find(self, address: str, *, source: str = "") -> tuple[Credential, ...]:
+    def find(self, address: str, *, source: str = "", without: str = "") -> tuple[Credential, ...]:
         """Gives the credentials that are valid now for an address (key form), source by source.
 
-        With ``source`` that one alone is asked, so that nobody waits for another one that stalls. Raises
+        With ``source`` that one alone is asked, so that nobody waits for another one that stalls; the source
+        that ``without`` names is not asked. Raises
         KeyAgentRefused when one of those asked could not tell, and its settings do not let others sign in
         its place (when_silent), or none has any; or when it is not there at all.
         """
         now = self._now()
-        found = self._find(address.lower(), source.lower())
+        found = self._find(address.lower(), source.lower(), without.lower())
         return tuple(key.credential for key in found if key.valid_from <= now <= key.valid_until)
 
     def sign(self, *, key_id: str, address: str, scheme: str, data: bytes, peer_uid: int) -> bytes:
@@ -94,7 +95,9 @@ class KeyAgent:
     def _answer(self, request: Request, peer_uid: int) -> bytes:
         match request.operation:
             case Operation.FIND:
-                return encode_found(self.find(request.address, source=request.source))
+                return encode_found(
+                    self.find(request.address, source=request.source, without=request.without)
+                )
             case Operation.SIGN:
                 return encode_signature(
                     self.sign(
@@ -133,8 +136,8 @@ class KeyAgent:
             log.log(level, "%s", error)
             raise _source_refusal(error) from error
 
-    def _find(self, address: str, only: str) -> list[SigningKey]:
-        keys, silent = self._ask(address, only)
+    def _find(self, address: str, only: str, without: str) -> list[SigningKey]:
+        keys, silent = self._ask(address, only, without)
         for source, error in silent:
             # Another source's certificate may say less of the sender, or be trusted by nobody outside: it
             # does not sign in place of one that cannot tell, unless the settings say so.
@@ -156,11 +159,12 @@ class KeyAgent:
         return keys
 
     def _ask(
-        self, address: str, only: str = ""
+        self, address: str, only: str = "", without: str = ""
     ) -> tuple[list[SigningKey], list[tuple[KeySource, SourceError]]]:
         """What the sources have, and which of them could not tell."""
-        asked = [source for source in self._sources if only in ("", source_name(source).lower())]
-        if not asked:
+        named = [(source_name(source).lower(), source) for source in self._sources]
+        asked = [source for name, source in named if only in ("", name) and name != without]
+        if only and not asked:
             raise KeyAgentRefused(Refusal.SOURCE, f'there is no [[source]] "{_shown(only)}"')
         keys: list[SigningKey] = []
         silent: list[tuple[KeySource, SourceError]] = []

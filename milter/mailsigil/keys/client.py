@@ -44,8 +44,8 @@ IDLE_SECONDS = 45.0
 CACHE_ENTRIES = 10_000
 
 _T = TypeVar("_T")
-_Asked = tuple[str, str]
-"""An address, and the source that was asked; empty for all."""
+_Asked = tuple[str, str, str]
+"""An address, the source that was asked (empty for all), and the one that was not."""
 
 
 class KeyAgentClient:
@@ -71,18 +71,19 @@ class KeyAgentClient:
         self._sleep = sleep
         self._state = _State(os.getpid())
 
-    def find(self, address: str, *, source: str = "") -> tuple[Credential, ...]:
+    def find(self, address: str, *, source: str = "", without: str = "") -> tuple[Credential, ...]:
         """Gives all credentials that are valid now for an address (key form), the newest first.
 
-        With ``source`` (the name of a [[source]], "keyd" for the agent's folder) that one alone is asked.
+        With ``source`` (the name of a [[source]], "keyd" for the agent's folder) that one alone is asked,
+        and the one that ``without`` names is not asked.
         Raises KeyAgentUnavailable or KeyAgentRefused.
         """
-        key = (address.lower(), source.lower())
+        key = (address.lower(), source.lower(), without.lower())
         state = self._own_state()
         cached = state.cached(key, self._clock())
         if cached is not None:
             return cached
-        request = Request(operation=Operation.FIND, address=key[0], source=key[1])
+        request = Request(operation=Operation.FIND, address=key[0], source=key[1], without=key[2])
         found = self._ask(request, decode_found)
         state.remember(key, found, until=self._clock() + self._cache_seconds)
         return found

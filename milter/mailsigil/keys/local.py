@@ -73,10 +73,10 @@ class LocalKeys:
             raise faults[0]
         return cls(keys, now=now)
 
-    def find(self, address: str, *, source: str = "") -> tuple[Credential, ...]:
+    def find(self, address: str, *, source: str = "", without: str = "") -> tuple[Credential, ...]:
         """Gives the credentials that are valid now for an address (key form), the newest first.
 
-        Files have no ``source`` to choose among: the caller named the one certificate that is to sign.
+        There is no ``source`` to choose: the caller named the files of the one certificate that is to sign.
         """
         return self._agent.find(address)
 

@@ -68,6 +68,8 @@ class Request:
     data: bytes = b""
     source: str = ""
     """To find: the one source to ask; empty for all."""
+    without: str = ""
+    """To find: a source that is not asked."""
 
 
 def frame(payload: bytes) -> bytes:
@@ -89,8 +91,8 @@ def encode_request(request: Request) -> bytes:
     """Writes a request as a payload."""
     match request.operation:
         case Operation.FIND:
-            only = {"source": request.source} if request.source else {}
-            return _dump({"op": "find", "address": request.address, **only})
+            choice = {"source": request.source, "without": request.without}
+            return _dump({"op": "find", "address": request.address, **choice})
         case Operation.SIGN:
             texts = map(_counted, (request.key_id, request.address, request.scheme))
             return b"".join((_SIGN, *texts, request.data))
@@ -111,8 +113,12 @@ def decode_request(payload: bytes) -> Request:
             return Request(operation=operation)
         if operation is Operation.SIGN:
             raise ProtocolError("a request to sign is no JSON")
-        only = _text({"source": "", **fields}, "source", empty=True)
-        return Request(operation=operation, address=_text(fields, "address"), source=only)
+        return Request(
+            operation=operation,
+            address=_text(fields, "address"),
+            source=_text({"source": "", **fields}, "source", empty=True),
+            without=_text({"without": "", **fields}, "without", empty=True),
+        )
     except ValueError as error:
         raise KeyAgentRefused(Refusal.MALFORMED, "the request is malformed") from error
 

@@ -57,8 +57,8 @@ class _Agent:
     def __init__(self, key: SigningKey, now: Callable[[], datetime]) -> None:
         self._agent = KeyAgent([_OneKey(key)], now=now)
 
-    def find(self, address: str, *, source: str = "") -> tuple[Credential, ...]:
-        return self._agent.find(address, source=source)
+    def find(self, address: str, *, source: str = "", without: str = "") -> tuple[Credential, ...]:
+        return self._agent.find(address, source=source, without=without)
 
     def sign(self, *, key_id: str, address: str, scheme: str, data: bytes) -> bytes:
         return self._agent.sign(
