@@ -18,6 +18,7 @@ from mailsigil.keys.admin import PAGE, AdminClient, AdminDesk
 from mailsigil.keys.errors import KeyAgentRefused, KeyAgentUnavailable
 from mailsigil.keys.folder import KeyFolder
 from mailsigil.keys.protocol import MAX_FRAME
+from mailsigil.keys.routes import DomainRoute
 from mailsigil.keys.server import KeyAgentServer, listen
 from mailsigil.keys.soft_key import SoftKey, soft_key
 from mailsigil.keys.source import KeySource
@@ -41,7 +42,10 @@ class Many(KeyFolder):
 
 
 def desk(sources: list[tuple[str, KeySource]], reload: Callable[[], None] = lambda: None) -> AdminDesk:
-    return AdminDesk(sources, reload=reload, started=NOW, now=lambda: NOW + dt.timedelta(days=1), processes=2)
+    named = [DomainRoute(source, name=name, domains=["bank.example"]) for name, source in sources]
+    return AdminDesk(
+        lambda: named, reload=reload, started=NOW, now=lambda: NOW + dt.timedelta(days=1), processes=2
+    )
 
 
 @pytest.fixture

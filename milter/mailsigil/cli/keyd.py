@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from functools import partial
+from pathlib import Path
 
 import click
 
 from mailsigil.cli.logs import start_logging
 from mailsigil.cli.misuse import Misuse
-from mailsigil.cli.options import settings_option
+from mailsigil.cli.options import config_errors_shown, config_option
+from mailsigil.config.loading import load_settings
 from mailsigil.config.settings import Settings
 from mailsigil.dovecot.companion import DovecotServices
 from mailsigil.keys.companion import Companion
 from mailsigil.keys.decryption_service import DecryptionService
 from mailsigil.keys.errors import KeyAgentSetupError
 from mailsigil.keys.keyd import run_agent
-from mailsigil.keys.sources.build import build_sources
+from mailsigil.keys.sources.live import LiveSources
 from mailsigil.keys.warming import Warmer
 from mailsigil.process.privileges import PrivilegeError
 
 
 @click.command()
-@settings_option
-def command(settings: Settings) -> None:
-    """Start the key agent. SIGHUP reads all keys anew."""
+@config_option
+def command(config: Path) -> None:
+    """Start the key agent.
+
+    SIGHUP reads all keys anew, and each [[source]] of the configuration; other settings need a restart.
+    """
+    with config_errors_shown():
+        settings = load_settings(config)
     start_logging(settings.log)
     keyd = settings.keyd
     try:
@@ -33,7 +39,7 @@ def command(settings: Settings) -> None:
             allowed_users=keyd.allowed_users,
             user=keyd.user,
             processes=keyd.processes,
-            more=partial(build_sources, settings.source),
+            more=LiveSources(settings.source, load=lambda: load_settings(config).source),
             admin_socket=keyd.admin_path,
             companions=_companions(settings),
         )

@@ -19,7 +19,7 @@ from cryptography import x509
 
 from mailsigil.keys.connection import Connection
 from mailsigil.keys.errors import KeyAgentRefused, KeyAgentUnavailable, ProtocolError, Refusal, SourceError
-from mailsigil.keys.source import KeySource, SigningKey
+from mailsigil.keys.source import KeySource, SigningKey, source_name
 from mailsigil.pki.level import asserted_levels, claimed_level
 
 log = logging.getLogger("mailsigil.keyd")
@@ -58,19 +58,19 @@ class ListedKey:
 class AdminDesk:
     """Answers an administrator, in each process of the agent.
 
-    ``sources`` come with their names; ``reload`` has all processes read everything anew.
+    ``sources`` gives those in force; ``reload`` has all processes read everything anew.
     """
 
     def __init__(
         self,
-        sources: Sequence[tuple[str, KeySource]],
+        sources: Callable[[], Sequence[KeySource]],
         *,
         reload: Callable[[], None],
         started: datetime,
         now: Callable[[], datetime],
         processes: int,
     ) -> None:
-        self._sources = tuple(sources)
+        self._sources = sources
         self._reload = reload
         self._started = started
         self._now = now
@@ -103,10 +103,13 @@ class AdminDesk:
     def _list(self, offset: object) -> dict[str, Any]:
         if not isinstance(offset, int) or offset < 0:
             raise ProtocolError("the offset is no number")
-        keys = [(name, key) for name, source in self._sources for key in _held(source)]
+        keys = [(name, key) for name, source in self._named() for key in _held(source)]
         page = [asdict(_listed(name, key)) for name, key in keys[offset : offset + PAGE]]
         following = offset + PAGE
         return {"keys": page, "next": following if following < len(keys) else 0}
+
+    def _named(self) -> Iterator[tuple[str, KeySource]]:
+        return ((source_name(each), each) for each in self._sources())
 
     def _status(self) -> dict[str, Any]:
         now = self._now()
@@ -119,7 +122,7 @@ class AdminDesk:
                     "keys": _count(source),
                     "expired": sum(key.valid_until < now for key in _held(source)),
                 }
-                for name, source in self._sources
+                for name, source in self._named()
             ],
         }
 

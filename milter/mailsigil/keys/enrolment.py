@@ -76,6 +76,7 @@ class EnrolledKeys:
         self._subject_of = subject_of
         self._on_demand = on_demand
         self._renew_before = renew_before
+        self._placement = placement
         self._keyring: Keyring = SoftKeyring(self._state)
         if placement is not None:
             self._keyring = PlacedKeyring(self._state, placement.place, placement.keys, now=now)
@@ -126,6 +127,12 @@ class EnrolledKeys:
             self._not_before.clear()
         self._state.prepare()
         self._keyring.reload()
+
+    def close(self) -> None:
+        """Keeps no threads from now on; calls on their way are finished."""
+        self._guard.retire()
+        if self._placement is not None:
+            self._placement.keys.close()
 
     def revoke(self, address: str) -> int:
         """Has all certificates of an address revoked and drops the keys; gives how many.

@@ -81,9 +81,10 @@ class Guard:
         self._breaker = breaker
         self._places = threading.BoundedSemaphore(calls)
         self._most = calls
-        self._work: queue.SimpleQueue[_Call] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._idle = 0
+        self._retired = False
 
     def call(self, action: Callable[[], _T]) -> _T:
         """Gives what ``action`` gives, in time.
@@ -114,6 +115,14 @@ class Guard:
         """Forgets the failures so far: the next call is made."""
         self._breaker.succeeded()
 
+    def retire(self) -> None:
+        """Keeps no threads from now on: the source is used no more, and calls on their way are finished."""
+        with self._lock:
+            self._retired = True
+            for _ in range(self._idle):
+                self._work.put(None)
+            self._idle = 0
+
     def _submit(self, call: _Call, *, wait: bool) -> None:
         if not self._breaker.admits():
             raise SourceLeftAlone(
@@ -137,11 +146,14 @@ class Guard:
         threading.Thread(target=self._serve, name=f"source {self.source}", daemon=True).start()
 
     def _serve(self) -> None:
-        while True:
-            self._run(self._work.get())
+        while (call := self._work.get()) is not None:
+            self._run(call)
             with self._lock:
-                self._idle += 1
+                retired = self._retired
+                self._idle += not retired
             self._places.release()
+            if retired:
+                return
 
     def _run(self, call: _Call) -> None:
         try:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from mailsigil.keys.admin import AdminDesk
 from mailsigil.keys.agent import KeyAgent
@@ -35,6 +35,22 @@ STACK_SIZE: Final = 1_048_576
 """Octets of a thread's stack: requests are flat, and signing needs little."""
 
 
+class MoreSources(Protocol):
+    """The sources beside the folder (sources/live.py)."""
+
+    def check(self) -> None:
+        """In the supervisor, on a reload: raises when the new settings cannot be used."""
+        ...
+
+    def first(self) -> Sequence[KeySource]:
+        """Makes the sources of a process that begins."""
+        ...
+
+    def again(self) -> Sequence[KeySource]:
+        """Makes the sources of the new settings; raises when they cannot be used, and the old stay."""
+        ...
+
+
 def run_agent(
     *,
     socket_path: str | os.PathLike[str],
@@ -44,7 +60,7 @@ def run_agent(
     processes: int = 0,
     socket_mode: int | None = None,
     refresh_seconds: float = REFRESH_SECONDS,
-    more: Callable[[], Sequence[KeySource]] = tuple,
+    more: MoreSources | None = None,
     admin_socket: str | os.PathLike[str] = "",
     companions: Sequence[Companion] = (),
 ) -> int:
@@ -54,7 +70,8 @@ def run_agent(
     numbers; root and the agent's own user may always ask, for nothing in the agent is hidden from them.
     Without ``socket_mode`` the socket is open to everybody if others than those two are allowed: the check
     of the caller's user decides.
-    ``more`` makes further sources, in each process anew: sessions and connections survive no fork.
+    ``more`` makes further sources, in each process anew: sessions and connections survive no fork. On
+    SIGHUP it reads their settings anew; when they cannot be used, the old sources stay, everywhere.
     On ``admin_socket`` (admin.py) root and the agent's own user alone are heard.
     ``companions`` are further services that live in the agent's processes.
     Raises KeyAgentSetupError, or PrivilegeError for a user that is missing or cannot be changed to.
@@ -83,11 +100,10 @@ def run_agent(
         log.info("key agent listens on %s with %d keys", path, keys.count())
 
         def work(control: WorkerControl) -> None:
-            sources = more()
-            agent = KeyAgent([keys, *sources], now=lambda: datetime.now(UTC))
+            agent = KeyAgent([keys, *(more.first() if more else ())], now=lambda: datetime.now(UTC))
             if admin is not None:
                 desk = AdminDesk(
-                    [("keyd", keys), *((getattr(each, "name", "source"), each) for each in sources)],
+                    lambda: agent.sources,
                     # The supervisor has every process read anew.
                     reload=lambda: os.kill(os.getppid(), signal.SIGHUP),
                     started=started,
@@ -102,9 +118,15 @@ def run_agent(
                 allowed_uids=allowed,
                 refresh_seconds=refresh_seconds,
                 companions=companions,
+                reload=lambda: _reload(agent, keys, more),
             )
 
-        return Supervisor(spawn=work, count=processes, drain_seconds=DRAIN_SECONDS).run()
+        return Supervisor(
+            spawn=work,
+            count=processes,
+            drain_seconds=DRAIN_SECONDS,
+            on_reload=more.check if more else lambda: None,
+        ).run()
 
 
 def _work(
@@ -115,6 +137,7 @@ def _work(
     allowed_uids: Collection[int],
     refresh_seconds: float,
     companions: Sequence[Companion],
+    reload: Callable[[], None],
 ) -> None:
     """The life of one process of the agent."""
     guard_memory()
@@ -126,7 +149,7 @@ def _work(
     for companion in companions:
         companion.start(agent)
     control.start(
-        on_reload=lambda: _each(agent.reload, *(companion.reload for companion in companions)),
+        on_reload=lambda: _each(reload, *(companion.reload for companion in companions)),
         on_retire=lambda: _each(server.stop, *(companion.stop for companion in companions)),
     )
     server.serve()
@@ -135,6 +158,16 @@ def _work(
         server.open_connections() or any(companion.busy() for companion in companions)
     ):
         time.sleep(0.01)
+
+
+def _reload(agent: KeyAgent, keys: KeyFolder, more: MoreSources | None) -> None:
+    if more is not None:
+        try:
+            agent.replace([keys, *more.again()])
+        except Exception as error:
+            # The supervisor found the settings good; whatever has become of them since, keys go on signing.
+            log.error("the old sources stay: %s", error)
+    agent.reload()
 
 
 def _each(*actions: Callable[[], object]) -> None:

@@ -130,6 +130,11 @@ class RemoteKeys:
         self._guard.reset()
         self._guard.start(self._service.reload)
 
+    def close(self) -> None:
+        """Gives back what it holds of the service; calls on their way are finished."""
+        self._guard.start(self._service.reload)
+        self._guard.retire()
+
     def _look_up(self, address: str) -> tuple[SigningKey, ...]:
         keys = tuple(self._guarded(key) for key in self._service.lookup(address))
         now = self._clock()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol, runtime_checkable
 
 from mailsigil.keys.decryption import Decrypting, DecryptionKey
 from mailsigil.keys.protocol import Credential
@@ -19,6 +20,15 @@ class WhenSilent(StrEnum):
     """Nobody else signs in its place."""
     OTHERS = "others"
     """What others have signs."""
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """A source that holds threads, sessions or connections."""
+
+    def close(self) -> None:
+        """Gives them back; calls on their way are finished."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,11 @@ class DomainRoute:
     def reload(self) -> None:
         """Reads everything anew."""
         self.source.reload()
+
+    def close(self) -> None:
+        """Gives back what the source holds, because it is used no more."""
+        if isinstance(self.source, Closing):
+            self.source.close()
 
     def _routed(self, key: SigningKey) -> RoutedKey:
         return RoutedKey(key, replace(key.credential, source=self.name, domain=self._whole_domain(key)))

@@ -1,11 +1,12 @@
 """From the settings of [[source]] to sources: the one place that knows which kind is which class.
 
-Nothing is opened or asked here: a source that is away keeps no agent from starting. Call it after the fork.
+Nothing is opened or asked here: a source that is away, or a file that is missing, keeps no agent from
+starting. Call it after the fork.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -58,11 +59,6 @@ class Issuing:
 def utc_now() -> datetime:
     """The time, aware, in UTC."""
     return datetime.now(UTC)
-
-
-def build_sources(settings: Sequence[SourceSettings], *, now: Now = utc_now) -> tuple[DomainRoute, ...]:
-    """Builds all sources, each behind its gate and its guard."""
-    return tuple(build_source(one, now=now) for one in settings)
 
 
 def build_source(settings: SourceSettings, *, now: Now = utc_now) -> DomainRoute:

@@ -1,0 +1,81 @@
+"""The sources in force, and how a reload brings the next: what did not change stays as it is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from mailsigil.config.sources import SourceSettings
+from mailsigil.config.surroundings import Severity
+from mailsigil.keys.routes import DomainRoute
+from mailsigil.keys.sources.build import build_source, utc_now
+from mailsigil.keys.sources.review import files
+
+log = logging.getLogger("mailsigil.keyd")
+
+
+class ReloadRefused(Exception):
+    """The new sources cannot be used; the message tells why."""
+
+
+class LiveSources:
+    """Made before the agent forks. ``load`` reads the settings anew and raises when they cannot be used.
+
+    A source whose settings are as before is not built again: it knows keys, and serves them while its
+    service is away. ``now`` gives the time, aware, in UTC.
+    """
+
+    def __init__(
+        self,
+        settings: Sequence[SourceSettings],
+        *,
+        load: Callable[[], Sequence[SourceSettings]],
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._settings = tuple(settings)
+        self._load = load
+        self._now = now
+        self._built: dict[SourceSettings, DomainRoute] = {}
+
+    def check(self) -> None:
+        """In the supervisor: takes the new settings for processes to come, if they can be used.
+
+        Raises what ``load`` raises, and ReloadRefused when a file that a new source needs is no good: a
+        slip must not take the place of a source that works.
+        """
+        fresh = tuple(self._load())
+        before = {one.name: one for one in self._settings}
+        changed = [one for one in fresh if before.get(one.name) != one]
+        for one in changed:
+            for remark in files(one, user="", now=self._now()):
+                if remark.severity is Severity.ERROR:
+                    raise ReloadRefused(f"{remark.subject}: {remark.sentence}; {remark.mend}")
+        gone = sorted(before.keys() - {one.name for one in fresh})
+        if changed or gone:
+            log.info(
+                "sources: new or changed %s; gone %s",
+                ", ".join(f'"{one.name}"' for one in changed) or "none",
+                ", ".join(f'"{name}"' for name in gone) or "none",
+            )
+        self._settings = fresh
+
+    def first(self) -> tuple[DomainRoute, ...]:
+        """In a process of the agent, when it begins: builds what the supervisor knows to be good."""
+        return self._build(self._settings)
+
+    def again(self) -> tuple[DomainRoute, ...]:
+        """In a process of the agent, on a reload: reads the settings and builds what changed.
+
+        Raises what ``load`` raises; then everything stays.
+        """
+        return self._build(tuple(self._load()))
+
+    def _build(self, settings: Sequence[SourceSettings]) -> tuple[DomainRoute, ...]:
+        # All new ones first: if one cannot be built, nothing has changed.
+        built = {one: self._built.get(one) or build_source(one, now=self._now) for one in settings}
+        dropped = [route for one, route in self._built.items() if one not in built]
+        self._settings, self._built = tuple(settings), built
+        for route in dropped:
+            route.close()
+        return tuple(built.values())
