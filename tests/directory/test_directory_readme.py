@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from mailsigil.config.loading import load_settings
+from mailsigil.directory.certificate_rules import read_lines
 from mailsigil.directory.file import FileDirectory
+from mailsigil.directory.opening import source_names
+from mailsigil.policy.resolve import resolve
 
 POLICIES = Path(__file__).resolve().parent.parent.parent / "policies"
 PAGE = (POLICIES / "README.md").read_text(encoding="utf-8")
@@ -20,6 +23,7 @@ def _blocks(language: str) -> list[str]:
 
 _DIRECTORIES = [block for block in _blocks("toml") if block.startswith("[[directory]]")]
 _POLICIES = [block for block in _blocks("toml") if block.startswith("[[domain]]")]
+_SOURCES = [block for block in _blocks("toml") if block.startswith("[[source]]")]
 
 
 @pytest.mark.parametrize("block", _DIRECTORIES)
@@ -29,14 +33,32 @@ def test_directory_sections_load(tmp_path: Path, block: str) -> None:
     assert load_settings(path).directory[0].domains == ("bank.example",)
 
 
-@pytest.mark.parametrize("block", _POLICIES)
-def test_policies_load(tmp_path: Path, block: str) -> None:
+def _policy(tmp_path: Path, block: str) -> FileDirectory:
+    (tmp_path / "mailsigil.toml").write_text("".join(_SOURCES))
     path = tmp_path / "policy.toml"
     path.write_text(block)
-    entries = FileDirectory.load(path).entries(
-        "bob@bank.example", groups={"cn=traders,ou=groups,dc=bank,dc=example"}
-    )
-    assert [entry.scope.name for entry in entries] == ["GROUP", "DOMAIN", "DEFAULT"]
+    return FileDirectory.load(path, sources=source_names(load_settings(tmp_path / "mailsigil.toml")))
+
+
+@pytest.mark.parametrize("block", _POLICIES)
+def test_policies_load(tmp_path: Path, block: str) -> None:
+    groups = {"cn=traders,ou=groups,dc=bank,dc=example"} if "[[group]]" in block else set()
+    entries = _policy(tmp_path, block).entries("bob@bank.example", groups=groups)
+    assert [entry.scope.name for entry in entries] == [*["GROUP"][: len(groups)], "DOMAIN", "DEFAULT"]
+
+
+def test_rules_about_certificates_are_the_same_in_both(tmp_path: Path) -> None:
+    (block,) = (block for block in _POLICIES if "certificates = [" in block)
+    policy = resolve(_policy(tmp_path, block).policies("alice@bank.example"))
+    notes: list[str] = []
+    lines = re.findall(r"^mailsigilCertificate: (.+)$", PAGE, re.MULTILINE)
+    assert read_lines(reversed(lines), notes.append) == policy.certificates.value
+    assert notes == []
+
+
+def test_the_domain_s_certificate_is_allowed(tmp_path: Path) -> None:
+    (block,) = (block for block in _POLICIES if "domain_signature" in block)
+    assert resolve(_policy(tmp_path, block).policies("alice@bank.example")).domain_signature.value is True
 
 
 @pytest.mark.parametrize("block", _blocks("ldif"))
@@ -45,7 +67,7 @@ def test_entries_are_those_of_the_example(block: str) -> None:
 
 
 def test_there_is_something_to_test() -> None:
-    assert (len(_DIRECTORIES), len(_POLICIES), len(_blocks("ldif"))) == (2, 1, 2)
+    assert (len(_DIRECTORIES), len(_POLICIES), len(_SOURCES), len(_blocks("ldif"))) == (2, 3, 1, 2)
 
 
 def test_both_schemas_define_the_same() -> None:
