@@ -7,10 +7,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
-from cryptography import x509
-
 from mailsigil.message.address import Address, AddressError
 from mailsigil.pki.anchors import AnchorSet
+from mailsigil.pki.lenient import load_certificate
 from mailsigil.pki.level import Level, identity_level
 from mailsigil.pki.names import CertificateNames
 from mailsigil.pki.path import PathVerdict
@@ -23,7 +22,7 @@ DOMAIN_MAILBOX: Final = "domain-signing-authority"
 @lru_cache(maxsize=4096)
 def describe(certificate: bytes) -> tuple[CertificateNames, str, str]:
     """Names, serial number in hexadecimal, and issuer as an RFC 4514 string."""
-    parsed = x509.load_der_x509_certificate(certificate)
+    parsed = load_certificate(certificate)
     return (
         CertificateNames.from_certificate(parsed),
         f"{parsed.serial_number:x}",
@@ -98,5 +97,5 @@ class _Same:
 
 @lru_cache(maxsize=4096)
 def _level_under(certificate: bytes, same: _Same, policies: frozenset[str]) -> Level:
-    parsed = x509.load_der_x509_certificate(certificate)
+    parsed = load_certificate(certificate)
     return identity_level(parsed, same.anchors, policies=policies).level

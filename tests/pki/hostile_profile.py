@@ -206,6 +206,41 @@ case(
 )
 _ODD = changed(authority(), ROOT, _extra(extension(_UNKNOWN, b"\x05\x00", critical=True)))
 
+
+def _written_out(kind: str, octets: str) -> Callable[[Any], None]:
+    """Spell one extension in these octets."""
+
+    def change(tbs: Any) -> None:
+        tbs["extensions"] = [
+            asn1_x509.Extension.load(bytes.fromhex(octets)) if one["extn_id"].native == kind else one
+            for one in tbs["extensions"]
+        ]
+
+    return change
+
+
+_NO_AUTHORITY = leaf(ROOT, x509.BasicConstraints(False, None))
+case(
+    "cA FALSE written out",
+    TRUE,
+    changed(_NO_AUTHORITY, ROOT, _written_out("basic_constraints", "300c0603551d1304053003010100")),
+)
+case(
+    "critical FALSE written out",
+    TRUE,
+    changed(_NO_AUTHORITY, ROOT, _written_out("basic_constraints", "300c0603551d1301010004023000")),
+)
+case(
+    "critical FALSE and cA FALSE written out",
+    TRUE,
+    changed(_NO_AUTHORITY, ROOT, _written_out("basic_constraints", "300f0603551d1301010004053003010100")),
+)
+case(
+    "TRUE in another octet than DER's",
+    S.MALFORMED,
+    changed(_NO_AUTHORITY, ROOT, _written_out("basic_constraints", "300c0603551d1304053003010101")),
+    why="DER knows one TRUE; readers that take others see an authority here, or none",
+)
 below(S.CONSTRAINT, "authority with an unknown critical extension", _ODD)
 case("unneeded authority with an unknown critical extension", TRUE, leaf(AUTHORITY), AUTHORITY, _ODD)
 case(

@@ -42,7 +42,6 @@ LIMBO_SKIPS = {
     r"webpki::aki::root-": ANCHOR,
     r"webpki::eku::root-has-eku": ANCHOR,
     r"rfc5280::nc::permitted-dns-match-noncritical": PROCESSED,
-    r"rfc5280::pc::ica-noncritical-pc": PROCESSED,
     r"webpki::eku::ee-critical-eku": "forbidden for TLS, not for mail",
 }
 LIMBO_STRICTER = {
@@ -146,27 +145,6 @@ def test_x509_limbo_costs_no_case_a_second(
             public=False,
         )
         assert time.perf_counter() - start < 1, case["id"]
-
-
-def test_botan_bsi(corpus: Corpus, tmp_path: Path, for_tls: Callable[[x509.ObjectIdentifier], None]) -> None:
-    """The BSI's path cases; those with a revocation list are left to that step, and ext_17 is wrong."""
-    for_tls(Eku.SERVER_AUTH)
-    expected = next(corpus("botan-bsi").rglob("expected.txt"))
-    wrong = []
-    for line in expected.read_text().splitlines():
-        name, _, result = line.partition("$")
-        if not result or line.startswith("#") or "CRL" in name or result.startswith(("Verified", "Warning")):
-            continue
-        kinds: dict[str, list[bytes]] = {"TA": [], "TC": [], "ca": []}
-        for path in sorted((expected.parent / name).glob("*.crt")):
-            data = path.read_bytes()
-            found = _PEM.search(data)
-            kinds[path.name.split(".")[1]].append(base64.b64decode(found[1]) if found else data)
-        at = datetime(2016, 10, 25, tzinfo=UTC)
-        status = _status(tmp_path, kinds["TA"], kinds["TC"][0], kinds["ca"], at, public=False)
-        if status is PathStatus.TRUSTED:
-            wrong.append(name)
-    assert not wrong
 
 
 def test_boringssl_chains(

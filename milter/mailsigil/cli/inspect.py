@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from mailsigil.cli.misuse import Misuse
+from mailsigil.pki.lenient import load_certificate
 from mailsigil.pki.level import asserted_levels, claimed_level, fit_level, identity_text, policy_oids
 from mailsigil.pki.names import UNREADABLE, CertificateNames, clean_name
 from mailsigil.pki.parsed import key_weakness
@@ -74,7 +75,7 @@ def _load(data: bytes, name: str) -> x509.Certificate:
         if b"-----BEGIN" in data:
             certificate = x509.load_pem_x509_certificate(data)
         else:
-            certificate = x509.load_der_x509_certificate(data)
+            certificate = load_certificate(data)
         _ = (certificate.extensions, certificate.subject, certificate.issuer)
     except UNREADABLE as error:
         raise Misuse(f"{name} holds no readable certificate; give one in PEM or DER") from error

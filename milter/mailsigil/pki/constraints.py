@@ -25,6 +25,11 @@ def violated_constraint(leaf: x509.Certificate, issuers: Iterable[x509.Certifica
 
     ``issuers`` are all authorities of the path, the anchor included.
     """
+    issuers = list(issuers)
+    if _names_hosts(leaf):
+        for issuer in issuers:
+            if _bars_all_hosts(issuer):
+                return f"{_name(issuer)} may not certify any host, and the certificate names one"
     addresses = _constrained_addresses(leaf)
     if not addresses:
         return ""
@@ -58,6 +63,25 @@ def unread_constraint(issuers: Iterable[x509.Certificate]) -> str:
             if not isinstance(base, _READ):
                 return f"{_name(issuer)} has a constraint on names of a kind that is not read here"
     return ""
+
+
+def _names_hosts(leaf: x509.Certificate) -> bool:
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    return any(isinstance(name, x509.DNSName) for name in names)
+
+
+def _bars_all_hosts(issuer: x509.Certificate) -> bool:
+    """Tell whether the empty host name is excluded, which is every host; the path validator misses it."""
+    try:
+        constraints = issuer.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return False
+    return any(
+        isinstance(tree, x509.DNSName) and not tree.value for tree in constraints.excluded_subtrees or ()
+    )
 
 
 def _constrained_addresses(leaf: x509.Certificate) -> tuple[str, ...]:

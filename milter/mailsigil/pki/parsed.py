@@ -16,6 +16,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
+from mailsigil.pki.lenient import load_certificate
+from mailsigil.pki.unreadable import why_unreadable
+
 MAX_CERTIFICATE: Final = 65536
 """Octets. Real ones have one to four thousand."""
 
@@ -71,7 +74,7 @@ def parse_certificate(der: bytes) -> Parsed:
     if len(der) > MAX_CERTIFICATE:
         raise UnreadableCertificate(f"the certificate is larger than {MAX_CERTIFICATE} octets")
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        certificate = load_certificate(der)
         _ = (certificate.extensions, certificate.subject, certificate.issuer)
         _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
         asn1 = asn1_x509.Certificate.load(der, strict=True)
@@ -94,7 +97,7 @@ def parse_certificate(der: bytes) -> Parsed:
         raise
     except Exception as error:
         # Both parsers run on hostile octets and raise whatever comes up inside; all of it means the same.
-        raise UnreadableCertificate(f"the certificate cannot be read: {error}"[:300]) from error
+        raise UnreadableCertificate(f"the certificate cannot be read: {why_unreadable(error)}") from error
 
 
 def _spell_addresses(asn1: Any) -> None:
