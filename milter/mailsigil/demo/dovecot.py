@@ -204,6 +204,10 @@ class Dovecot:
         """Runs ``doveconf`` on this configuration and gives its output."""
         return run([*self._inside(), self._program("doveconf"), "-c", self.config, *arguments])
 
+    def sievec(self, script: Path) -> bytes:
+        """Compiles a global Sieve script in place and gives what ``sievec`` says."""
+        return run([*self._inside(), self._program("sievec"), "-c", self.config, str(script)])
+
     def write(self) -> None:
         """Writes the configuration and its folders, and starts nothing."""
         uid = self.uid_of(MAIL_USER)
