@@ -63,8 +63,10 @@ def translated(name: str) -> Iterator[None]:
     """Turn what drivers and SQLAlchemy raise into our own; ``name`` is the database's."""
     try:
         yield
-    except IntegrityError:
-        raise  # A row that is there already: whoever writes knows what that means.
+    except IntegrityError as error:
+        # The last fence: the database itself takes no second request or certificate for one employee.
+        words = (DatabaseUnavailable, "another mail server was quicker", "Run again")
+        raise _made(name, words) from error
     except DBAPIError as error:
         raise _translation(name, error) from error
     except PoolTimeout as error:

@@ -75,6 +75,8 @@ class SourceRules:
     domains: frozenset[str]
     level: Level = Level.V1
     organisation: str = ""
+    domain_addresses: tuple[str, ...] = ()
+    """Addresses of certificates that sign for a whole domain: no person has them."""
 
 
 def desired(
@@ -82,16 +84,18 @@ def desired(
 ) -> list[Desired]:
     """Give everything that should be, by address and source; ``at`` is aware."""
     by_domain: dict[str, list[SourceRules]] = {}
+    found: list[Desired] = []
     for source in sources:
+        found.extend(for_domain(source, address) for address in source.domain_addresses)
         for domain in source.domains:
             by_domain.setdefault(domain, []).append(source)
-    found = [
+    found.extend(
         wish
         for listed in people
         for number, own in enumerate(listed.addresses)
         for source in by_domain.get(own.address.rpartition("@")[2], ())
         for wish in (wanted(listed.person, own, source, first=aliases or number == 0, at=at),)
-    ]
+    )
     found.sort(key=_place)
     return list(_undisputed(found))
 
@@ -125,6 +129,16 @@ def wanted(person: Person, own: OwnAddress, source: SourceRules, *, first: bool,
         request=request,
         why=f"{doubts}; {entitled.reason}" if doubts else entitled.reason,
         lapsed=_lapse(own.identity, at),
+    )
+
+
+def for_domain(source: SourceRules, address: str) -> Desired:
+    """Give what the address of a whole domain should have."""
+    return Desired(
+        source=source.name,
+        standing=Standing.ON_REQUEST,
+        request=SubjectRequest(address=address, level=source.level, organisation=source.organisation),
+        person=f'the settings of [[source]] "{source.name}"',
     )
 
 

@@ -11,7 +11,18 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -26,14 +37,19 @@ CHUNK = 500
 
 
 class Ledger:
-    """The database, as one process of one mail server uses it. ``who`` is by whose hand things happen."""
+    """The database, as one process of one mail server uses it. ``who`` is by whose hand things happen.
 
-    def __init__(self, database: Database, *, node: str, who: str) -> None:
+    ``prefix`` names a line of processes of which one is at work at a time: what an earlier one of them had
+    claimed when it died, the next one takes over at once.
+    """
+
+    def __init__(self, database: Database, *, node: str, who: str, prefix: str = "") -> None:
         self.database = database
         self.node = node
         self.who = who[:100]
         self.records = Records(node=node, who=who)
-        self.holder = f"{node[:64]}/{secrets.token_hex(12)}"
+        self.holder = f"{prefix or node[:64]}/{secrets.token_hex(12)}"
+        self._prefix = prefix
 
     # Reading
 
@@ -111,7 +127,7 @@ class Ledger:
         taken = statement.on_conflict_do_update(
             index_elements=[claims.c.source, claims.c.address],
             set_={"holder": statement.excluded.holder, "until": statement.excluded.until},
-            where=(claims.c.until < now) | (claims.c.holder == self.holder),
+            where=(claims.c.until < now) | self._ours(),
         ).returning(claims.c.address, claims.c.source)
         mine: dict[Seat, list[Held]] = {(row.address, row.source): [] for row in connection.execute(taken)}
         if not mine:
@@ -127,6 +143,11 @@ class Ledger:
         for row in connection.execute(query):
             mine[row.address, row.source].append(held_of(row))
         return mine
+
+    def _ours(self) -> ColumnElement[bool]:
+        if not self._prefix:
+            return claims.c.holder == self.holder
+        return claims.c.holder.startswith(f"{self._prefix}/", autoescape=True)
 
     def give_back(self, connection: Connection, seats: Sequence[Seat]) -> None:
         """Give up claims."""
@@ -145,6 +166,15 @@ class Ledger:
         with self.database.change() as connection:
             self.records.write(connection, changes, now=now)
             self.give_back(connection, changes.seats)
+
+    def forget_failed(self, *, before: datetime) -> None:
+        """Drop old requests that an authority refused; the events keep what happened."""
+        with self.database.change() as connection:
+            connection.execute(
+                delete(certificates).where(
+                    certificates.c.status == Status.FAILED, certificates.c.changed_at < before
+                )
+            )
 
     # Runs
 

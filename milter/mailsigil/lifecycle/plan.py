@@ -78,6 +78,7 @@ def decide(
     # 5. One request at a time.
     if seat.requested is not None:
         reason = "an earlier request was not brought to its end"
+        yield from seat.lapsed(wish)
         yield seat.step(Kind.RESUME, reason, request=wish.request, held=seat.requested)
         return
     # 6. What should be there, and is not, or not as it should be.
@@ -118,10 +119,12 @@ class _Seat:
         self.found = next((each for each in good if not each.id), None)
         self.requested = _only(good, Status.REQUESTED)
         known = _only([each for each in good if each.id], Status.ISSUED)
-        # What lies in the folder and nobody knows was made after what is known.
-        self.issued = self.found or known
         self.superseded = [each for each in good if each.status is Status.SUPERSEDED]
-        if self.found is not None and known is not None:
+        # What lies in the folder and nobody knows was mostly made after what is known: the agent enrolled it.
+        # Else a machine that was away for long brings it, and what was made in its place counts.
+        self.is_late = self.found is not None and known is not None and not _newer(self.found, known)
+        self.issued = self.found if self.found is not None and not self.is_late else known
+        if self.found is not None and known is not None and not self.is_late:
             self.superseded.append(known)
         self.held = [each for each in good if each.status is Status.HELD]
         self.place = certificates[0] if certificates else wish
@@ -153,7 +156,10 @@ class _Seat:
     def adopted(self) -> Iterator[Action]:
         """A key that the agent enrolled by itself, or that lay there before there was a database."""
         if self.found is not None:
-            yield self.step(Kind.ADOPT, "its key lies in the state folder", held=self.found)
+            reason = "its key lies in the state folder"
+            if self.is_late:
+                reason = f"{reason}, and a newer certificate has taken its place"
+            yield self.step(Kind.ADOPT, reason, held=self.found, at_once=self.is_late)
 
     def expired(self) -> Iterator[Action]:
         """Certificates whose time is over."""
@@ -189,16 +195,21 @@ class _Seat:
             why = "it ran out before it was renewed" if self.over else "there is no certificate yet"
             yield self.step(Kind.ISSUE, f"{why} ({wish.request.level})", request=wish.request)
 
+    def lapsed(self, wish: Desired) -> Iterator[Action]:
+        """The organisation is not vouched for any more, so its certificates stop at once."""
+        issued = self.issued
+        if not wish.lapsed or issued is None or wish.request.level in ORGANISATIONAL:
+            return
+        if issued.request.level in ORGANISATIONAL:
+            kind = Kind.HOLD if self.rules.on_lapse == "hold" else Kind.REVOKE
+            yield self.step(kind, wish.lapsed, held=issued, cause=Cause.LAPSED)
+
     def changed(self, wish: Desired, issued: Held) -> Iterator[Action]:
         """The certificate says something else than it should."""
         lowered = _says_more(issued.request, wish.request)
-        if (
-            wish.lapsed
-            and issued.request.level in ORGANISATIONAL
-            and wish.request.level not in ORGANISATIONAL
-        ):
-            kind = Kind.HOLD if self.rules.on_lapse == "hold" else Kind.REVOKE
-            yield self.step(kind, wish.lapsed, held=issued, cause=Cause.LAPSED)
+        lapsed = list(self.lapsed(wish))
+        if lapsed:
+            yield from lapsed
             reason = f"in place of {issued.request.level}: {wish.lapsed}"
             yield self.step(Kind.ISSUE, reason, request=wish.request)
             return
@@ -258,6 +269,12 @@ class _Seat:
 
 def _only(certificates: Sequence[Held], status: Status) -> Held | None:
     return next((each for each in certificates if each.status is status), None)
+
+
+def _newer(one: Held, other: Held) -> bool:
+    if one.valid_from is None or other.valid_from is None:
+        return False
+    return one.valid_from > other.valid_from
 
 
 def _says_more(old: SubjectRequest, new: SubjectRequest) -> bool:

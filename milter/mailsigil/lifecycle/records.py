@@ -36,6 +36,19 @@ class NewCertificate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A certificate whose key lay in a state folder, and that nobody knew."""
+
+    held: Held
+    facts: Facts
+    sealed: bytes | None
+    mark: str
+    why: str
+    revoke_at: datetime | None = None
+    """Another has taken its place already; None: it signs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """A certificate's next status."""
 
@@ -111,44 +124,34 @@ class Records:
                 [{"its_id": one.id, **request_columns(request)} for one, request in held],
             )
 
-    def adopt(
-        self,
-        connection: Connection,
-        found: Sequence[tuple[Held, Facts, bytes | None, str]],
-        *,
-        now: datetime,
-    ) -> list[Held]:
-        """Take in what lay in the state folder: certificate, its facts, its key encrypted, and its mark."""
+    def adopt(self, connection: Connection, found: Sequence[Found], *, now: datetime) -> list[Held]:
+        """Take in what lay in a state folder."""
         rows = [
             {
-                "source": held.source,
-                "address": held.address,
-                "status": Status.ISSUED,
+                "source": one.held.source,
+                "address": one.held.address,
+                "status": Status.ISSUED if one.revoke_at is None else Status.SUPERSEDED,
                 "node": self._node,
+                "revoke_at": one.revoke_at,
                 "created_at": now,
                 "changed_at": now,
-                "reason": "found in the state folder",
-                **request_columns(held.request),
-                **facts.columns,
+                "reason": one.why,
+                **request_columns(one.held.request),
+                **one.facts.columns,
             }
-            for held, facts, _, _ in found
+            for one in found
         ]
         if not rows:
             return []
         statement = insert(certificates).returning(*READ, sort_by_parameter_order=True)
         made = [held_of(row) for row in connection.execute(statement, rows)]
-        self._keep(
-            connection,
-            [(one.id, facts.der, sealed) for one, (_, facts, sealed, _) in zip(made, found, strict=True)],
-        )
+        pairs = list(zip(made, found, strict=True))
+        self._keep(connection, [(held.id, one.facts.der, one.sealed) for held, one in pairs])
         self.note_files(
             connection,
-            [
-                ((one.address, one.source), Copy(one.key_id, mark))
-                for one, (_, _, _, mark) in zip(made, found, strict=True)
-            ],
+            [((held.address, held.source), Copy(held.key_id, one.mark)) for held, one in pairs],
         )
-        self._tell(connection, [(one, "adopted", one.reason) for one in made], now)
+        self._tell(connection, [(held, "adopted", held.reason) for held in made], now)
         return made
 
     def write(self, connection: Connection, changes: Changes, *, now: datetime) -> None:

@@ -1,0 +1,235 @@
+"""One look at the directory, and what follows from it: for `mailsigil sync`, and for the key agent's timer.
+
+:meth:`Run.plan` changes nothing. :meth:`Run.carry_out` does; it refuses what a person should look at first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from mailsigil.config.lifecycle import LifecycleSettings
+from mailsigil.config.settings import Settings
+from mailsigil.directory.api import Population
+from mailsigil.lifecycle.actual import LocalFiles, actual, local_files, strays
+from mailsigil.lifecycle.carry_out import Carrier, Pace, Report
+from mailsigil.lifecycle.database import Database, connect
+from mailsigil.lifecycle.desired import desired
+from mailsigil.lifecycle.errors import DatabaseError, RunRefused
+from mailsigil.lifecycle.ledger import Ledger
+from mailsigil.lifecycle.plan import Plan, make_plan
+from mailsigil.lifecycle.records import Copy
+from mailsigil.lifecycle.safety import Stop, check_clock, refuse, safety_stop
+from mailsigil.lifecycle.sealing import Seal, load_seal
+from mailsigil.lifecycle.steps import Hands, Result
+from mailsigil.lifecycle.upgrade import upgrade
+from mailsigil.lifecycle.workplace import Workplace, rules_of, workplaces
+
+log = logging.getLogger("mailsigil.lifecycle")
+
+_LOCK: Final = ".sync"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What a run needs: settings, database, directory, sources. Made by :func:`open_house`."""
+
+    settings: LifecycleSettings
+    database: Database
+    directory: Population
+    places: Mapping[str, Workplace]
+    seal: Seal | None
+    now: Callable[[], datetime]
+
+    @property
+    def node(self) -> str:
+        """The name of this mail server."""
+        return node_name(self.settings)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+
+def node_name(settings: LifecycleSettings) -> str:
+    """Give the name of this mail server in the database."""
+    return (settings.node or socket.gethostname())[:64]
+
+
+def open_house(settings: Settings, directory: Population, *, now: Callable[[], datetime]) -> House:
+    """Open the database and bring it up to date. Raises LifecycleError."""
+    places = workplaces(settings.source, now=now)
+    if not places:
+        raise RunRefused(
+            "no [[source]] certifies keys, so there is nobody to ask for certificates",
+            'Add one of kind "est", "cmp", "embedded" or "openbao"',
+        )
+    seal = load_seal(settings.lifecycle.share_keys_with)
+    database = connect(settings.lifecycle)
+    try:
+        upgrade(database)
+    except BaseException:
+        database.close()
+        raise
+    return House(
+        settings=settings.lifecycle,
+        database=database,
+        directory=directory,
+        places=places,
+        seal=seal,
+        now=now,
+    )
+
+
+class Run:
+    """One run; ``who`` is by whose hand. Made by :func:`begin`."""
+
+    def __init__(self, house: House, *, who: str, prefix: str) -> None:
+        self._house = house
+        self._ledger = Ledger(house.database, node=house.node, who=who, prefix=prefix)
+        self._started = house.now()
+
+    def check_clock(self) -> None:
+        """Refuse a clock that jumped. Raises RunRefused, DatabaseError."""
+        check_clock(
+            self._started,
+            last_run=self._ledger.last_run(),
+            database=self._house.database.clock(),
+            longest=timedelta(days=self._house.settings.clock_days),
+        )
+
+    def plan(self, *, only: str = "") -> Plan:
+        """Tell what is to be done, for everybody or one address; changes nothing but what it knows of files.
+
+        Raises DirectoryUnavailable, DatabaseError, SourceRefused.
+        """
+        house, at = self._house, self._started
+        wishes = desired(
+            house.directory.people(),
+            [place.rules for place in house.places.values()],
+            aliases=house.settings.aliases,
+            at=at,
+        )
+        files = local_files(self._ledger, house.places)
+        self._note_moved(files)
+        rules = rules_of(house.settings, house.places, node=house.node)
+        plan = make_plan(wishes, actual(self._ledger, house.places, files), rules, at=at)
+        planned = {(action.address, action.source) for action in plan.actions}
+        plan.actions += [
+            step for step in strays(self._ledger, files) if (step.address, step.source) not in planned
+        ]
+        if only:
+            plan.actions = [action for action in plan.actions if action.address == only]
+            plan.notes = [note for note in plan.notes if note.address == only]
+        return plan
+
+    def other_sources(self) -> dict[str, int]:
+        """Give sources that the settings no longer name, and their certificates, which are left alone."""
+        return self._ledger.other_sources(self._house.places)
+
+    def stop(self, plan: Plan, *, allowed: int | None = None) -> Stop | None:
+        """Tell whether a person has to be asked first."""
+        settings = self._house.settings
+        return safety_stop(
+            plan,
+            percent=settings.max_revoked_percent,
+            at_least=settings.max_revoked,
+            allowed=allowed,
+        )
+
+    def carry_out(
+        self,
+        plan: Plan,
+        *,
+        allowed: int | None = None,
+        on_result: Callable[[Result], None] = lambda result: None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> Report:
+        """Do what the plan says. Raises RunRefused where a person has to be asked, and DatabaseError."""
+        stop = self.stop(plan, allowed=allowed)
+        if stop is not None:
+            raise refuse(stop)
+        house = self._house
+        number = self._ledger.begin_run(now=self._started)
+        hands = Hands(
+            ledger=self._ledger,
+            seal=house.seal,
+            overlap=timedelta(days=house.settings.overlap_days),
+            keep_keys=house.settings.keep_keys,
+            now=house.now,
+        )
+        carrier = Carrier(
+            self._ledger,
+            house.places,
+            hands,
+            pace=Pace(house.settings.per_second),
+            at_once=house.settings.at_once,
+            now=house.now,
+        )
+        report = carrier.carry_out(plan.actions, on_result=on_result, stopping=stopping)
+        self._end(number, report)
+        return report
+
+    def _end(self, number: int, report: Report) -> None:
+        outcome = "done" if report.is_whole else "stopped" if report.trouble else "failed in part"
+        try:
+            self._ledger.forget_failed(before=self._started - timedelta(days=30))
+            self._ledger.end_run(number, outcome=outcome, counts=report.counts(), now=self._house.now())
+        except DatabaseError as error:
+            if not report.trouble:
+                report.trouble.append(str(error))
+
+    def _note_moved(self, files: LocalFiles) -> None:
+        """A known key whose file was copied or restored: it is where it should be."""
+        if not files.moved:
+            return
+        marks = {name: place.files for name, place in self._house.places.items()}
+        noted = [(seat, Copy(key_id, marks[seat[1]].mark(seat[0]))) for seat, key_id in files.moved]
+        with self._house.database.change() as connection:
+            self._ledger.records.note_files(connection, noted)
+
+
+@contextmanager
+def begin(house: House, *, who: str) -> Iterator[Run]:
+    """One run on this machine at a time. Raises RunRefused where another one is at work."""
+    folder = next(iter(sorted(place.state.path for place in house.places.values())))
+    with _alone(folder) as identity:
+        yield Run(house, who=who, prefix=f"{house.node[:40]}.{identity}/sync")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[str]:
+    """Hold the lock of this machine; gives a name that no machine of the same host name has."""
+    path = folder / _LOCK
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise RunRefused(
+            f"the state folder {folder} cannot be used: {error.strerror}",
+            "Create it for the key agent's user, with mode 0700",
+        ) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunRefused(
+                "another sync is at work on this machine", "Wait until it has come to its end"
+            ) from None
+        identity = os.pread(handle, 64, 0).decode("ascii", "replace")
+        if len(identity) != 16 or not identity.isalnum():
+            identity = secrets.token_hex(8)
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, identity.encode(), 0)
+        yield identity
+    finally:
+        os.close(handle)

@@ -1,0 +1,80 @@
+"""When a person is asked before anything is done: too much would be taken away, or the clock looks wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from mailsigil.lifecycle.errors import RunRefused
+from mailsigil.lifecycle.plan import Plan
+
+BACKWARDS: Final = timedelta(minutes=5)
+"""So far the clock may lie behind the last run, for mail servers whose clocks differ a little."""
+APART: Final = timedelta(minutes=2)
+"""So far this machine's clock and the database's may differ: claims run out by them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """A plan that takes away more than it may without being asked."""
+
+    takes_away: int
+    live: int
+    allowed: int
+
+    @property
+    def sentence(self) -> str:
+        """What a person is asked about."""
+        return (
+            f"the plan would take the certificates of {self.takes_away} of {self.live} people away, and"
+            f" {self.allowed} are allowed without asking; the directory may have gone wrong"
+        )
+
+
+def safety_stop(plan: Plan, *, percent: float, at_least: int, allowed: int | None = None) -> Stop | None:
+    """Tell whether a plan needs a person's word; ``allowed`` is that word, given before."""
+    takes = sum(action.takes_away for action in plan.actions)
+    limit = max(at_least, int(plan.live * percent / 100))
+    if allowed is not None:
+        limit = max(limit, allowed)
+    return Stop(takes_away=takes, live=plan.live, allowed=limit) if takes > limit else None
+
+
+def refuse(stop: Stop) -> RunRefused:
+    """The refusal that goes with a stop."""
+    return RunRefused(
+        stop.sentence,
+        "Look at it with `mailsigil sync --dry-run`; if it is right, run"
+        f" `mailsigil sync --allow-revocations {stop.takes_away}`",
+    )
+
+
+def check_clock(
+    now: datetime, *, last_run: datetime | None, database: datetime | None, longest: timedelta
+) -> None:
+    """Refuse to act on a clock that jumped. Raises RunRefused.
+
+    ``last_run`` is when any mail server last acted, ``database`` the clock of the database's machine.
+    """
+    if database is not None and abs(now - database) > APART:
+        raise RunRefused(
+            f"this machine's clock says {now:%Y-%m-%d %H:%M:%S} UTC, and the database's"
+            f" {database:%Y-%m-%d %H:%M:%S} UTC",
+            "Set the clocks (NTP), and run again",
+        )
+    if last_run is None:
+        return
+    if now < last_run - BACKWARDS:
+        raise RunRefused(
+            f"the clock says {now:%Y-%m-%d %H:%M} UTC, which is before the last run at"
+            f" {last_run:%Y-%m-%d %H:%M} UTC: it was set back, or it was wrong then",
+            "Set the clock; if it is right now, run `mailsigil sync --accept-clock`",
+        )
+    if now > last_run + longest:
+        days = (now - last_run).days
+        raise RunRefused(
+            f"the clock says {now:%Y-%m-%d %H:%M} UTC, {days} days after the last run at"
+            f" {last_run:%Y-%m-%d %H:%M} UTC: it may have jumped",
+            "If it is right, run `mailsigil sync --accept-clock`",
+        )

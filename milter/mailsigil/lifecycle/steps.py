@@ -1,0 +1,351 @@
+"""One step of a plan, done: keys, files and the authority. What becomes of it is written down by the caller.
+
+A step that is done twice does no harm, because nobody knows where the first one was interrupted. What takes a
+certificate away first stops it from signing here, and then tells the authority.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from mailsigil.keys.errors import NotSupported, Pending, SourceAnswer, SourceError, SourceRefused
+from mailsigil.keys.newkey import NewKey
+from mailsigil.keys.register import Reason
+from mailsigil.keys.source import Recalls, Withdraws
+from mailsigil.keys.subject import SubjectRequest
+from mailsigil.lifecycle.actions import Action, Cause, Held, Kind
+from mailsigil.lifecycle.errors import LifecycleError
+from mailsigil.lifecycle.ledger import Ledger
+from mailsigil.lifecycle.records import Changes, Copy, NewCertificate, Turn
+from mailsigil.lifecycle.rows import facts_of
+from mailsigil.lifecycle.sealing import Seal
+from mailsigil.lifecycle.tables import Status
+from mailsigil.lifecycle.workplace import Workplace
+
+_REASONS: Final = {
+    Cause.NONE: Reason.UNSPECIFIED,
+    Cause.LEFT: Reason.AFFILIATION_CHANGED,
+    Cause.LAPSED: Reason.PRIVILEGE_WITHDRAWN,
+    Cause.LOWERED: Reason.PRIVILEGE_WITHDRAWN,
+    Cause.REPLACED: Reason.SUPERSEDED,
+}
+"""What an authority is told (RFC 5280 5.3.1)."""
+
+
+class Outcome(StrEnum):
+    """What became of a step."""
+
+    DONE = "done"
+    PENDING = "pending"
+    """The authority has not decided yet."""
+    FAILED = "failed"
+    """The next run tries again."""
+    LEFT_OPEN = "left open"
+    """Somebody else is at work on it, or it has changed since the plan was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one step, in a sentence."""
+
+    action: Action
+    outcome: Outcome
+    sentence: str
+
+
+@dataclass(slots=True)
+class Turnover:
+    """One seat on its way: its steps, its certificates as they are now, and what came of it."""
+
+    steps: list[Action]
+    current: list[Held]
+    asked: Held | None = None
+    """The request that is written down for this seat."""
+    changes: Changes = field(default_factory=Changes)
+    results: list[Result] = field(default_factory=list)
+
+    def issued(self) -> Held | None:
+        """What signs now, unless a step before this one ended that."""
+        ended = {turn.held.id for turn in self.changes.turns}
+        for each in self.current:
+            if each.status is Status.ISSUED and each.id not in ended:
+                return each
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hands:
+    """Does steps. Safe to share between threads; a seat belongs to one of them."""
+
+    ledger: Ledger
+    seal: Seal | None
+    overlap: timedelta
+    keep_keys: bool
+    now: Callable[[], datetime]
+
+    def do(self, place: Workplace, seat: Turnover) -> None:
+        """Do the steps of one seat, in their order, up to one that fails."""
+        for number, step in enumerate(seat.steps):
+            if number and seat.results[-1].outcome is not Outcome.DONE:
+                sentence = "the step before it was not done"
+                seat.results.append(Result(step, Outcome.LEFT_OPEN, sentence))
+                continue
+            try:
+                # One at a time, also beside the key agent's own processes.
+                with place.state.alone(step.address):
+                    sentence = self._do(place, seat, step)
+            except Pending as error:
+                self._note(seat, step, Outcome.PENDING, str(error))
+            except (SourceError, LifecycleError) as error:
+                self._note(seat, step, Outcome.FAILED, str(error))
+            except OSError as error:
+                self._note(seat, step, Outcome.FAILED, f"{error.filename or 'a file'}: {error.strerror}.")
+            else:
+                self._note(seat, step, Outcome.DONE, sentence)
+
+    def sealed(self, content: bytes, source: str, address: str, serial: str) -> bytes | None:
+        """Give a key file encrypted for the other mail servers; None where nothing is shared."""
+        if self.seal is None:
+            return None
+        return self.seal.close(content, source=source, address=address, serial=serial)
+
+    def _do(self, place: Workplace, seat: Turnover, step: Action) -> str:
+        held = step.held
+        if step.kind in (Kind.RESUME, Kind.ISSUE, Kind.RENEW, Kind.REISSUE):
+            return self._ask(place, seat, step)
+        if held is None:
+            raise ValueError(f"{step.kind} needs a certificate")
+        match step.kind:
+            case Kind.ADOPT:
+                return step.reason
+            case Kind.EXPIRE:
+                return self._expire(place, seat, step, held)
+            case Kind.DISCARD:
+                return self._discard(place, seat, step, held)
+            case Kind.REVOKE if held.status is Status.REQUESTED:
+                return self._call_off(place, seat, step, held)
+            case Kind.REVOKE:
+                return self._revoke(place, seat, step, held)
+            case Kind.HOLD:
+                return self._hold(place, seat, step, held)
+            case Kind.RELEASE:
+                return self._release(place, seat, step, held)
+            case Kind.INSTALL:
+                return self._install(place, seat, step, held)
+            case _:
+                return self._share(place, seat, held)
+
+    # A new certificate
+
+    def _ask(self, place: Workplace, seat: Turnover, step: Action) -> str:
+        asked, request = seat.asked, step.request
+        if asked is None or request is None:
+            raise ValueError("nothing is written down to be asked for")
+        place.state.prepare()
+        try:
+            content, chain = self._certified(place, seat, step, request)
+        except Pending:
+            raise
+        except (SourceRefused, SourceAnswer) as error:
+            place.files.drop_waiting(request.address)
+            seat.changes.turns.append(Turn(held=asked, status=Status.FAILED, why=str(error)))
+            raise
+        facts = facts_of(chain[0])
+        sealed = self.sealed(content, place.name, request.address, facts.serial)
+        self._make_room(place, seat, step)
+        seat.changes.news.append(
+            NewCertificate(
+                id=asked.id,
+                held=asked,
+                facts=facts,
+                sealed=sealed,
+                mark=place.files.mark(request.address),
+                why=step.reason,
+            )
+        )
+        less = f" (certified as {facts.certified})" if facts.certified is not request.level else ""
+        return f"{request.level}{less} until {facts.valid_until:%Y-%m-%d}, serial {facts.serial}"
+
+    def _certified(
+        self, place: Workplace, seat: Turnover, step: Action, request: SubjectRequest
+    ) -> tuple[bytes, tuple[bytes, ...]]:
+        """Gives the key file and the chain, which are in their place by then."""
+        files = place.files
+        if step.kind is Kind.RESUME and (found := self._stored(place, seat, request)) is not None:
+            return found
+        if place.maker is not None:
+            made, chain = place.maker.make(request)
+            return files.store(made, chain), chain
+        waits = files.waits(request.address)
+        new = files.new_key(request, place.key_kind(), keep=self.keep_keys)
+        recalled = self._recalled(place, request, new) if waits else None
+        if recalled is not None:
+            return files.store(new, recalled), recalled
+        current = files.held_key(request.address) if step.kind is Kind.RENEW else None
+        if current is not None:
+            chain = place.issuer.renew(request, new, current=current)
+        else:
+            chain = place.issuer.enrol(request, new)
+        return files.store(new, chain), chain
+
+    def _stored(
+        self, place: Workplace, seat: Turnover, request: SubjectRequest
+    ) -> tuple[bytes, tuple[bytes, ...]] | None:
+        """A certificate that came, and that nobody had the time to write down."""
+        key = place.files.key(request.address)
+        if key is None or key.credential.key_id in self.ledger.by_key_id([key.credential.key_id]):
+            return None
+        content = place.files.content(request.address, key.credential.key_id)
+        if content is None or key.valid_until <= self.now():
+            return None
+        place.files.drop_waiting(request.address)
+        return content, (key.credential.certificate, *key.credential.intermediates)
+
+    def _recalled(self, place: Workplace, request: SubjectRequest, new: NewKey) -> tuple[bytes, ...] | None:
+        """What the authority issued for this key, and what never arrived."""
+        return place.issuer.recall(request, new) if isinstance(place.issuer, Recalls) else None
+
+    def _make_room(self, place: Workplace, seat: Turnover, step: Action) -> None:
+        """What signed until now gives way."""
+        old = seat.issued()
+        if old is None:
+            return
+        why = f"another took its place: {step.reason}"
+        if step.at_once:
+            try:
+                self._tell_authority(place, seat, old, step.cause, why)
+            except SourceError as error:
+                # The new one is there, so this does not hold it up: the next run revokes the old one.
+                late = f"{why}; {error}"
+                seat.changes.turns.append(
+                    Turn(held=old, status=Status.SUPERSEDED, why=late, revoke_at=self.now())
+                )
+            return
+        # A certificate that was renewed as it is still tells the truth, and runs out by itself.
+        end = None if old.request == step.request else self.now() + self.overlap
+        seat.changes.turns.append(Turn(held=old, status=Status.SUPERSEDED, why=why, revoke_at=end))
+
+    # Taking away
+
+    def _revoke(self, place: Workplace, seat: Turnover, step: Action, held: Held) -> str:
+        self._remove(place, seat, held)
+        self._tell_authority(place, seat, held, step.cause, step.reason)
+        return seat.changes.turns[-1].status.value
+
+    def _tell_authority(self, place: Workplace, seat: Turnover, held: Held, cause: Cause, why: str) -> None:
+        certificate, _ = self.ledger.material(held.id)
+        try:
+            if isinstance(place.issuer, Withdraws):
+                place.issuer.withdraw(certificate, _REASONS[cause])
+            else:
+                place.issuer.revoke(certificate)
+        except NotSupported as error:
+            told = f"{why}. {error.sentence}: {error.mend[0].lower()}{error.mend[1:]}"
+            seat.changes.turns.append(Turn(held=held, status=Status.WITHDRAWN, why=told))
+        else:
+            seat.changes.turns.append(Turn(held=held, status=Status.REVOKED, why=why))
+
+    def _hold(self, place: Workplace, seat: Turnover, step: Action, held: Held) -> str:
+        place.files.set_aside(held.address, held.key_id)
+        seat.changes.files.append((_seat_of(held), None))
+        if not isinstance(place.issuer, Withdraws):
+            why = f"{step.reason}; its key is set aside, the authority knows no suspension"
+            seat.changes.turns.append(Turn(held=held, status=Status.HELD, why=why))
+            return why
+        certificate, _ = self.ledger.material(held.id)
+        why = step.reason
+        try:
+            place.issuer.withdraw(certificate, Reason.CERTIFICATE_HOLD)
+        except SourceRefused as error:
+            why = f"{why}; its key is set aside, and the authority was not told: {error}"
+        seat.changes.turns.append(Turn(held=held, status=Status.HELD, why=why))
+        return why
+
+    def _release(self, place: Workplace, seat: Turnover, step: Action, held: Held) -> str:
+        if isinstance(place.issuer, Withdraws):
+            certificate, _ = self.ledger.material(held.id)
+            place.issuer.release(certificate)
+        self._make_room(place, seat, step)
+        self._bring_back(place, seat, held)
+        seat.changes.turns.append(Turn(held=held, status=Status.ISSUED, why=step.reason))
+        return step.reason
+
+    def _call_off(self, place: Workplace, seat: Turnover, step: Action, held: Held) -> str:
+        """A request is not wanted any more; what it brought meanwhile is revoked."""
+        files = place.files
+        if files.waits(held.address):
+            new = files.new_key(held.request, place.kind, keep=False)
+            chain = self._recalled(place, held.request, new)
+            if chain is not None:
+                place.issuer.revoke(chain[0])
+            files.drop_waiting(held.address)
+        seat.changes.turns.append(Turn(held=held, status=Status.FAILED, why=f"called off: {step.reason}"))
+        return "called off"
+
+    def _expire(self, place: Workplace, seat: Turnover, step: Action, held: Held) -> str:
+        self._remove(place, seat, held)
+        seat.changes.turns.append(Turn(held=held, status=Status.EXPIRED, why=step.reason))
+        return step.reason
+
+    def _discard(self, place: Workplace, seat: Turnover, step: Action, held: Held) -> str:
+        if held.status is Status.HELD:
+            place.files.set_aside(held.address, held.key_id)
+        else:
+            place.files.remove(held.address, held.key_id)
+        seat.changes.files.append((_seat_of(held), None))
+        seat.changes.remarks.append((held, "discarded", step.reason))
+        return step.reason
+
+    def _remove(self, place: Workplace, seat: Turnover, held: Held) -> None:
+        if place.files.content(held.address, held.key_id) is not None:
+            seat.changes.files.append((_seat_of(held), None))
+        place.files.remove(held.address, held.key_id)
+
+    # Keys of other machines
+
+    def _install(self, place: Workplace, seat: Turnover, step: Action, held: Held) -> str:
+        if not self._bring_back(place, seat, held):
+            raise LifecycleError(
+                f"the key of {held.address} (serial {held.serial}) is neither here nor in the database",
+                "See whether the mail server that made it shares its keys (share_keys_with)",
+            )
+        seat.changes.remarks.append((held, "installed", step.reason))
+        return step.reason
+
+    def _bring_back(self, place: Workplace, seat: Turnover, held: Held) -> bool:
+        """Puts a key where it signs: from aside, or out of the database. False: it is in neither."""
+        place.state.prepare()
+        content = place.files.bring_back(held.address, held.key_id)
+        if content is None and self.seal is not None:
+            _, sealed = self.ledger.material(held.id)
+            if sealed is not None:
+                content = self.seal.open(sealed, source=held.source, address=held.address, serial=held.serial)
+                place.files.put(held.address, content)
+        if content is None:
+            return False
+        copy = Copy(held.key_id, place.files.mark(held.address))
+        seat.changes.files.append((_seat_of(held), copy))
+        return True
+
+    def _share(self, place: Workplace, seat: Turnover, held: Held) -> str:
+        content = place.files.content(held.address, held.key_id)
+        sealed = self.sealed(content, held.source, held.address, held.serial) if content else None
+        if sealed is None:
+            return "there is nothing to share"
+        seat.changes.sealed.append((held.id, sealed))
+        seat.changes.remarks.append((held, "shared", "encrypted, for the other mail servers"))
+        return "shared"
+
+    def _note(self, seat: Turnover, step: Action, outcome: Outcome, sentence: str) -> None:
+        seat.results.append(Result(step, outcome, sentence))
+        held = step.held or seat.asked
+        if outcome is not Outcome.DONE and held is not None:
+            seat.changes.remarks.append((held, outcome.value, f"{step.kind}: {sentence}"))
+
+
+def _seat_of(held: Held) -> tuple[str, str]:
+    return held.address, held.source
