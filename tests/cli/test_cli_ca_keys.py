@@ -116,6 +116,13 @@ def test_keys_of_a_running_agent(config: Path, folder: Path, tmp_path: Path) -> 
         == 1
     )
     assert run_keys(config, "import", config, "--source", "none").exit_code == 2
+    carol = ("issue", "--dir", folder, "--level", "V1", "--address", "carol@bank.example")
+    run_ca(*carol, "--out", tmp_path / "elsewhere")
+    good = tmp_path / "elsewhere/carol@bank.example.pem"
+    done = run_keys(config, "import", good, config, "--source", "more")
+    assert (done.exit_code, "Nothing was imported." in done.output) == (1, True)
+    assert "carol@bank.example" not in run_keys(config, "list").output
+    assert not list(tmp_path.rglob("more*/carol*"))
     assert run_keys(config, "reload").exit_code == 0
     deadline = time.monotonic() + 15
     while "bob@bank.example" not in run_keys(config, "list").output:

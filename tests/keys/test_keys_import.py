@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from keys.employees import ALICE, NOW, Employee, employee
+from mailsigil.keys import import_keys
 from mailsigil.keys.errors import KeyFileError
 from mailsigil.keys.folder import KeyFolder
-from mailsigil.keys.import_keys import Imported, bundles, import_bundle
+from mailsigil.keys.import_keys import Imported, Planned, bundles, carry_out, plan_import
 
 LATER = NOW + dt.timedelta(days=1000)
 
@@ -25,7 +26,9 @@ def folder(tmp_path: Path) -> Path:
 def bring(folder: Path, *paths: Path, **how: object) -> Imported:
     (bundle,) = bundles(paths)
     defaults: dict[str, object] = {"domains": frozenset(), "passphrase": None, "replace": False, "now": NOW}
-    return import_bundle(bundle, folder, **{**defaults, **how})  # type: ignore[arg-type]
+    planned = plan_import(bundle, folder, **{**defaults, **how})  # type: ignore[arg-type]
+    carry_out([planned])
+    return planned.imported
 
 
 def files(tmp_path: Path, who: Employee, form: str) -> list[Path]:
@@ -102,3 +105,46 @@ def test_files_that_share_a_name_belong_together() -> None:
         ["a.p12"],
         ["a.pem"],
     ]
+
+
+def planned(tmp_path: Path, folder: Path, name: str, who: Employee, **how: object) -> Planned:
+    path = tmp_path / name
+    path.write_bytes(who.key_pem() + who.chain_pem())
+    (bundle,) = bundles([path])
+    defaults: dict[str, object] = {"domains": frozenset(), "passphrase": None, "replace": True, "now": NOW}
+    return plan_import(bundle, folder, **{**defaults, **how})  # type: ignore[arg-type]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_when_writing_fails_the_folder_is_as_it_was(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "first").mkdir()
+    bring(folder, *files(tmp_path / "first", employee(), "p12"))
+    before = contents(folder)
+    bob = employee(addresses=("bob@bank.example",))
+    plans = [
+        planned(tmp_path, folder, "alice.pem", employee()),
+        planned(tmp_path, folder, "bob.pem", bob),
+    ]
+    write = import_keys.write_private
+
+    def full(path: Path, content: bytes, *, replace: bool = False) -> None:
+        if path.name.startswith("bob@"):
+            raise OSError(28, "No space left on device")
+        write(path, content, replace=replace)
+
+    monkeypatch.setattr(import_keys, "write_private", full)
+    with pytest.raises(KeyFileError, match=r"nothing was imported: No space left.*room on the disk"):
+        carry_out(plans)
+    assert contents(folder) == before
+
+
+def test_two_keys_of_one_person_at_once(tmp_path: Path, folder: Path) -> None:
+    plans = [planned(tmp_path, folder, name, employee()) for name in ("a.pem", "b.pem")]
+    with pytest.raises(KeyFileError, match=f"two of the keys are for {ALICE}"):
+        carry_out(plans)
+    assert contents(folder) == {}

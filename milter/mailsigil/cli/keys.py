@@ -13,7 +13,7 @@ from mailsigil.cli.options import settings_option
 from mailsigil.config.settings import Settings
 from mailsigil.keys.admin import AdminClient
 from mailsigil.keys.errors import KeyFileError, KeyServiceError
-from mailsigil.keys.import_keys import bundles, import_bundle
+from mailsigil.keys.import_keys import Planned, bundles, carry_out, plan_import
 from mailsigil.keys.key_files import MAX_PASSPHRASE, read_key_file, read_passphrase
 from mailsigil.service import utc_now
 
@@ -105,10 +105,11 @@ def import_keys(
     """Copy existing keys and certificates into a key folder.
 
     FILE is PKCS#12 or PEM; files that share a name up to the last dot belong together. Each key is checked
-    as the agent would, and copied whole, with mode 0600. What cannot be used is told and left out; exit
-    status 1 then. The running agent finds the new keys by itself.
+    as the agent would, and copied whole, with mode 0600. If one of them cannot be used, that is told and
+    none is copied; exit status 1 then. The running agent finds the new keys by itself.
     """
     folder, domains = _folder(settings, source)
+    planned: list[Planned] = []
     refused = False
     try:
         passphrase = _passphrase(passphrase_file)
@@ -116,15 +117,23 @@ def import_keys(
         raise Misuse(str(fault)) from fault
     for bundle in bundles(files):
         try:
-            done = import_bundle(
+            one = plan_import(
                 bundle, folder, domains=domains, passphrase=passphrase, replace=replace, now=utc_now()
             )
+            planned.append(one)
         except KeyFileError as fault:
             click.echo(str(fault), err=True)
             refused = True
-            continue
+    if refused:
+        click.echo("Nothing was imported.", err=True)
+        raise SystemExit(1)
+    try:
+        carry_out(planned)
+    except KeyFileError as fault:
+        click.echo(str(fault), err=True)
+        raise SystemExit(1) from fault
+    for done in (each.imported for each in planned):
         click.echo(f"{done.path}: {', '.join(done.addresses)}, until {done.valid_until:%Y-%m-%d}")
-    raise SystemExit(1 if refused else 0)
 
 
 def _agent(settings: Settings) -> AdminClient:

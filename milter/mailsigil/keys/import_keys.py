@@ -1,9 +1,14 @@
-"""Existing keys and certificates brought into a key folder: checked as the agent would, then copied."""
+"""Existing keys and certificates brought into a key folder: checked as the agent would, then copied.
+
+All of them, or none: what cannot be used is found before anything is written, and when writing fails what
+was written is taken back.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -56,7 +61,20 @@ def bundles(paths: Sequence[Path]) -> tuple[Bundle, ...]:
     return tuple(Bundle(tuple(group)) for group in groups.values())
 
 
-def import_bundle(
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One key that was checked, and the files that it will be. ``repr`` tells no secret."""
+
+    imported: Imported
+    files: Mapping[Path, bytes] = field(repr=False)
+    """In the order in which they are written."""
+    gone: tuple[Path, ...] = ()
+    """Files of the predecessor, to be removed."""
+    replace: bool = False
+    """A file that is there may be written over."""
+
+
+def plan_import(
     bundle: Bundle,
     folder: Path,
     *,
@@ -64,10 +82,10 @@ def import_bundle(
     passphrase: bytes | None,
     replace: bool,
     now: datetime,
-) -> Imported:
-    """Checks one bundle and copies it into the folder, as one file of mode 0600 that appears at once.
+) -> Planned:
+    """Checks one bundle, and says which files it will be; nothing is written.
 
-    ``domains`` are those of the source, all if empty. A file that is there already is only replaced with
+    ``domains`` are those of the source, all if empty. A key that is there already is only replaced with
     ``replace``. Raises KeyFileError with what is wrong and how to mend it.
     """
     files = [read_key_file(path) for path in bundle.files]
@@ -80,27 +98,72 @@ def import_bundle(
     pkcs12 = bundle.files[0].suffix.lower() in _PKCS12
     name = address_file_name(min(key.addresses))
     target = folder / (name.removesuffix(".pem") + ".p12" if pkcs12 else name)
-    if not replace and any(target.with_suffix(suffix).exists() for suffix in (".pem", *_PKCS12)):
+    there = [path for path in map(target.with_suffix, (".pem", *_PKCS12, ".pass")) if path.exists()]
+    if not replace and any(path.suffix != ".pass" for path in there):
         raise _taken(target)
-    content = files[0].data if pkcs12 else b"".join(_pem(file) for file in files)
+    # The passphrase first: without it the agent could not open what appears next.
+    written = {target.with_suffix(".pass"): passphrase + b"\n"} if passphrase is not None else {}
+    written[target] = files[0].data if pkcs12 else b"".join(_pem(file) for file in files)
+    return Planned(
+        Imported(target, tuple(sorted(key.addresses)), key.valid_until),
+        written,
+        tuple(path for path in there if path not in written),
+        replace,
+    )
+
+
+def carry_out(planned: Sequence[Planned]) -> None:
+    """Writes the files of all keys, each with mode 0600 and at once; on a failure none of them stays.
+
+    Raises KeyFileError.
+    """
+    targets: dict[Path, Planned] = {}
+    for one in planned:
+        target = one.imported.path.with_suffix("")
+        if target in targets:
+            raise KeyFileError(
+                one.imported.path,
+                f"two of the keys are for {one.imported.addresses[0]}",
+                "Import one of them",
+            )
+        targets[target] = one
+    before: dict[Path, bytes | None] = {}
     try:
-        # The passphrase first: without it the agent could not open what appears next.
-        if passphrase is not None:
-            write_private(target.with_suffix(".pass"), passphrase + b"\n", replace=replace)
-        write_private(target, content, replace=replace)
-        for suffix in {".pem", *_PKCS12} - {target.suffix}:
-            target.with_suffix(suffix).unlink(missing_ok=True)
+        for one in planned:
+            for path, content in one.files.items():
+                before[path] = _content(path)
+                write_private(path, content, replace=one.replace)
+            for path in one.gone:
+                before[path] = _content(path)
+                path.unlink(missing_ok=True)
     except FileExistsError as error:
-        raise KeyFileError(
-            target,
-            "there is a key for this address already",
-            "Give --replace to put the new one in its place",
-        ) from error
+        # Of this moment: the check found none. It is not ours to take back.
+        _take_back({kept: content for kept, content in before.items() if kept != path})
+        raise _taken(one.imported.path) from error
     except OSError as error:
+        _take_back(before)
         raise KeyFileError(
-            target, f"it cannot be written: {error.strerror}", "Run this as root or as the key agent's user"
+            one.imported.path,
+            f"it cannot be written, so nothing was imported: {error.strerror}",
+            "Run this as root or as the key agent's user, with room on the disk",
         ) from error
-    return Imported(target, tuple(sorted(key.addresses)), key.valid_until)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _take_back(before: dict[Path, bytes | None]) -> None:
+    """Makes the folder what it was, as far as the disk lets it."""
+    for path, content in reversed(before.items()):
+        with contextlib.suppress(OSError):
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                write_private(path, content, replace=True)
 
 
 def _taken(target: Path) -> KeyFileError:
