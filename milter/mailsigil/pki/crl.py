@@ -115,6 +115,8 @@ def _extensions(crl: x509.CertificateRevocationList) -> x509.IssuingDistribution
                 f"the revocation list has the critical extension {extension.oid.dotted_string},"
                 " which is not known here"
             )
+        if extension.critical and isinstance(value, x509.CRLNumber):
+            raise Unusable("the revocation list marks its number as critical")  # RFC 5280 5.2.3
         if isinstance(value, x509.IssuingDistributionPoint):
             scope = value
     return scope
@@ -160,6 +162,9 @@ def _require_scope(scope: x509.IssuingDistributionPoint | None, certificate: x50
     if scope.indirect_crl or scope.only_contains_attribute_certs or scope.only_some_reasons is not None:
         raise Unusable("the revocation list is an indirect or a partial one")
     authority = _is_authority(certificate)
+    if scope.only_contains_user_certs and certificate.version is x509.Version.v1:
+        # X.509 8.6.2.2: a certificate that cannot say whether it is an authority's is not of this kind.
+        raise Unusable("the revocation list is about senders only, and the certificate may be an authority")
     if scope.only_contains_user_certs and authority:
         raise Unusable("the revocation list is about senders only")
     if scope.only_contains_ca_certs and not authority:
