@@ -9,55 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from bank import ALICE, HOST, NOW, cut, no_dns, signed, verification
+from bank import ALICE, HOST, cut, signed
 from bank import mail as plain_mail
-from envelopes import BOB, ENTITY, Person, encrypt, mail, person
+from dovecot.opening import Keys, parts
+from envelopes import BOB, ENTITY, encrypt, mail, person
 from mailsigil.cms.content import CipherKind
-from mailsigil.decryption import DecryptionParts
-from mailsigil.delivery import Delivered, Delivery, DeliveryParts, Unauthenticated, deliver
-from mailsigil.inbound import InboundParts
-from mailsigil.keys.decryption_desk import DecryptionDesk
-from mailsigil.keys.decryption_protocol import DecryptionCertificate, UnwrapRequest
-from mailsigil.keys.errors import KeyAgentUnavailable
-from mailsigil.keys.local import FixedKeys
+from mailsigil.delivery import Delivered, Delivery, Unauthenticated, deliver
 from mailsigil.message.fields import parse_fields
-from mailsigil.message.mime import MimeLimits
 
 HTML = b"Content-Type: text/html\r\n\r\n<p>The code of the vault is 1234.</p>\r\n"
-
-
-class Keys:
-    """The key agent's desk without a socket."""
-
-    def __init__(self, folder: Path, *people: Person) -> None:
-        self.desk = DecryptionDesk([FixedKeys([each.soft_key(folder) for each in people])])
-        self.away = False
-        self.unwrapped = 0
-
-    def find(self, address: str) -> tuple[DecryptionCertificate, ...]:
-        if self.away:
-            raise KeyAgentUnavailable("gone")
-        return self.desk.find(address)
-
-    def unwrap(self, **values: object) -> bytes:
-        self.unwrapped += 1
-        return self.desk.unwrap(UnwrapRequest(**values), peer_uid=0)  # type: ignore[arg-type]
-
-
-def parts(keys: Keys, **more: object) -> DeliveryParts:
-    decryption = {name: more.pop(name) for name in ("layers", "ciphers", "content_bytes") if name in more}
-    return DeliveryParts(
-        decryption=DecryptionParts(keys=keys, mime_limits=MimeLimits(), **decryption),  # type: ignore[arg-type]
-        inbound=InboundParts(
-            verification=verification(),
-            txt=no_dns,
-            now=lambda: NOW,
-            authserv_id=HOST,
-            dkim_max_bytes=1_000_000,
-            dkim_max_signatures=5,
-        ),
-        **{"wanted": lambda address: True, **more},  # type: ignore[arg-type]
-    )
 
 
 def delivered(raw: bytes, keys: Keys, *, addresses: tuple[str, ...] = (BOB,), **more: object) -> Delivery:

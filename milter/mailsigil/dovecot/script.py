@@ -86,11 +86,12 @@ def read_received(stream: BinaryIO, spool: Spool, *, max_bytes: int) -> Received
         if len(head) > MAX_HEADER:
             raise ScriptError(f"the header is larger than {MAX_HEADER} octets")
     fields, offset = parse_fields(head)
-    spool.write(head[offset:])
-    while data := stream.read(_CHUNK):
+    data = head[offset:]
+    while data:
         spool.write(data)
         if offset + len(spool) > max_bytes:
             raise ScriptError(f"the message is larger than {max_bytes} octets")
+        data = stream.read(_CHUNK)
     separated = head[max(offset - 4, 0) : offset] == b"\r\n\r\n"
     damage = "" if separated else "the header ends at a line that is no field, without an empty line"
     return Received(head[:offset], fields, spool, damage)
