@@ -27,7 +27,8 @@ from keys.employees import (
     put_employee,
 )
 from mailsigil.cms.algorithms import Scheme, verify_with
-from mailsigil.keys.folder import KeyFolder, inspect_folder
+from mailsigil.keys.folder import KeyFolder
+from mailsigil.keys.secret_files import SecretFile
 
 
 @pytest.fixture
@@ -132,6 +133,59 @@ def test_schemes_in_order_of_preference(folder: Path, kind: str, schemes: list[s
     assert list(key.credential.schemes) == schemes
     for scheme in schemes:
         verify_with(who.key.public_key(), Scheme(scheme), key.sign(scheme, b"data"), b"data")
+
+
+class TestSharedPassphrase:
+    """One passphrase for all encrypted keys, from a file or as systemd hands it over."""
+
+    def folder(self, folder: Path) -> None:
+        put(folder, "alice.p12", employee().pkcs12(b"shared"))
+        put(folder, "bob.p12", employee(addresses=("bob@bank.example",)).pkcs12(b"own"))
+        put(folder, "bob.pass", b"own")
+        put_employee(folder, "carl", employee(addresses=("carl@bank.example",)))
+
+    def read(self, folder: Path, place: str) -> KeyFolder:
+        source = KeyFolder(folder, passphrase=SecretFile("keyd", place))
+        source.reload()
+        return source
+
+    def test_it_opens_what_has_none_of_its_own(self, folder: Path, tmp_path: Path) -> None:
+        self.folder(folder)
+        secret = tmp_path / "passphrase"
+        secret.write_text("shared\n")
+        secret.chmod(0o600)
+        source = self.read(folder, str(secret))
+        assert sentences(source) == []
+        assert source.count() == 3
+
+    def test_as_a_credential(self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder(folder)
+        (tmp_path / "opener").write_text("shared")
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+        assert self.read(folder, "credential:opener").count() == 3
+
+    def test_a_credential_that_is_not_there_costs_the_encrypted_key_alone(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.folder(folder)
+        monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+        source = self.read(folder, "credential:opener")
+        assert sentences(source) == [f'{folder.name}: there is no systemd credential "opener"']
+        assert source.count() == 2
+
+    def test_a_new_passphrase_is_taken_in(self, folder: Path, tmp_path: Path) -> None:
+        self.folder(folder)
+        secret = tmp_path / "passphrase"
+        secret.write_text("wrong one")
+        secret.chmod(0o600)
+        source = self.read(folder, str(secret))
+        assert source.count() == 2
+        assert sentences(source) == [
+            "alice.p12: the passphrase does not open the private key, or the file is damaged"
+        ]
+        secret.write_text("shared")
+        source.refresh()
+        assert source.count() == 3
 
 
 def test_several_certificates_for_one_address(folder: Path) -> None:
@@ -385,7 +439,9 @@ def test_inspection_for_another_user(folder: Path, caplog: pytest.LogCaptureFixt
     if os.geteuid() != 0:
         pytest.skip("only root has files of its own here and may look for another user")
     put_employee(folder, "alice", employee())
-    (finding,) = inspect_folder(folder, agent_uid=65534, now=NOW)
+    source = KeyFolder(folder, agent_uid=65534, tell=lambda finding: None)
+    source.reload()
+    (finding,) = source.findings(NOW)
     assert finding.sentence == "the file belongs to root, so the key agent cannot read it"
     assert finding.mend == f"Run: chown 65534 '{folder}/alice.pem'"
     assert caplog.records == []

@@ -16,6 +16,7 @@ from mailsigil.keys.companion import Companion
 from mailsigil.keys.decryption_service import DecryptionService
 from mailsigil.keys.errors import KeyAgentSetupError
 from mailsigil.keys.keyd import run_agent
+from mailsigil.keys.secret_files import SecretFile
 from mailsigil.keys.sources.live import LiveSources
 from mailsigil.keys.warming import Warmer
 from mailsigil.process.privileges import PrivilegeError
@@ -42,6 +43,7 @@ def command(config: Path) -> None:
             more=LiveSources(settings.source, load=lambda: load_settings(config).source),
             admin_socket=keyd.admin_path,
             companions=_companions(settings),
+            passphrase=SecretFile("keyd", keyd.passphrase_file) if keyd.passphrase_file else None,
         )
     except (KeyAgentSetupError, PrivilegeError) as error:
         raise Misuse(str(error)) from error

@@ -31,6 +31,7 @@ from mailsigil.config.fields import (
 from mailsigil.config.lifecycle import LifecycleSettings
 from mailsigil.config.section import Section
 from mailsigil.config.sockets import SocketAddress, parse_socket
+from mailsigil.config.source_fields import Secret
 from mailsigil.config.sources import SourceSettings
 from mailsigil.config.storage import DovecotSettings, StorageSettings
 
@@ -144,6 +145,11 @@ class KeydSettings(Section):
     folder: AbsolutePath = Field(
         default="/etc/mailsigil/keys",
         description="Folder with certificates and keys: PEM, or PKCS#12 (.p12, .pfx).",
+    )
+    passphrase_file: Secret = Field(
+        default="",
+        description='File with the passphrase of encrypted keys in the folder, or "credential:NAME" for a'
+        " systemd credential. A key may have one of its own, in NAME.pass beside it.",
     )
     user: OptionalUser = Field(
         default="",

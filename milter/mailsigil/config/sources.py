@@ -39,6 +39,9 @@ class FolderSource(Section):
     """For kind = "folder": PEM and PKCS#12 files, as in [keyd]."""
 
     path: AbsolutePath = Field(description="The folder.")
+    passphrase_file: Secret = Field(
+        default="", description='File with the passphrase of its encrypted keys, or "credential:NAME".'
+    )
 
 
 class Pkcs11Source(Section):

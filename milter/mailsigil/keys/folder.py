@@ -2,7 +2,7 @@
 
 Files that share a name up to the last dot belong together: ``NAME.pem``, ``NAME.crt``, ``NAME.cer``,
 ``NAME.key`` are one key with its certificates; ``NAME.p12`` or ``NAME.pfx`` is a key by itself; the
-passphrase for any of them stands in ``NAME.pass``. A bad file costs its own key and no other.
+passphrase for any of them stands in ``NAME.pass``, or many share one. A bad file costs its own key alone.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from mailsigil.keys.errors import KeyFileError
+from mailsigil.keys.errors import KeyFileError, SourceError
 from mailsigil.keys.key_files import (
     MAX_PASSPHRASE,
     Custody,
@@ -27,6 +27,7 @@ from mailsigil.keys.key_files import (
     read_key_file,
     read_passphrase,
 )
+from mailsigil.keys.secret_files import SecretFile
 from mailsigil.keys.soft_key import SoftKey
 
 log = logging.getLogger("mailsigil.keyd")
@@ -67,6 +68,8 @@ class _Bundle:
 
     key_files: tuple[_Mark, ...]
     passphrase: _Mark | None
+    shared: bytes
+    """The mark of the passphrase that many share, where it counts here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +99,6 @@ class _Snapshot:
         return self.of_folder + self.of_files
 
 
-def inspect_folder(
-    path: str | os.PathLike[str], *, agent_uid: int, now: datetime
-) -> tuple[FolderFinding, ...]:
-    """Gives what an agent with this user would find wrong in a folder now, and logs nothing."""
-    folder = KeyFolder(path, agent_uid=agent_uid, tell=lambda _: None)
-    folder.reload()
-    return folder.findings(now)
-
-
 def _log_finding(finding: FolderFinding) -> None:
     log.warning("%s", finding)
 
@@ -113,7 +107,8 @@ class KeyFolder:
     """A source of keys (see source.py) that reads files. Safe to share between threads.
 
     Nothing is read before the first :meth:`refresh` or :meth:`reload`. ``agent_uid`` is the user that
-    files must belong to when not to root: the own one if None. ``tell`` gets each new finding once.
+    files must belong to when not to root: the own one if None. ``passphrase`` opens what is encrypted and has
+    no ``NAME.pass``. ``tell`` gets each new finding once.
     """
 
     def __init__(
@@ -121,9 +116,11 @@ class KeyFolder:
         path: str | os.PathLike[str],
         *,
         agent_uid: int | None = None,
+        passphrase: SecretFile | None = None,
         tell: Callable[[FolderFinding], None] = _log_finding,
     ) -> None:
         self.path = Path(path)
+        self._passphrase = passphrase
         self._tell = tell
         self._custody = Custody(os.geteuid() if agent_uid is None else agent_uid)
         self._reading = threading.Lock()
@@ -202,8 +199,13 @@ class KeyFolder:
                 groups.setdefault((stem, ""), []).append(mark)
             elif suffix in _PKCS12_SUFFIXES:
                 groups.setdefault((stem, suffix), []).append(mark)
+        shared = self._passphrase.mark() if self._passphrase is not None else b""
         bundles = [
-            _Bundle(tuple(sorted(marks, key=lambda mark: mark.name)), passphrases.get(stem))
+            _Bundle(
+                tuple(sorted(marks, key=lambda mark: mark.name)),
+                passphrases.get(stem),
+                b"" if stem in passphrases else shared,
+            )
             for (stem, _), marks in sorted(groups.items())
         ]
         stems = {stem for stem, _ in groups}
@@ -271,13 +273,23 @@ class KeyFolder:
 
     def _load(self, bundle: _Bundle) -> _Loaded:
         try:
-            passphrase = None
-            if bundle.passphrase is not None:
-                passphrase = read_passphrase(self._open(bundle.passphrase, limit=MAX_PASSPHRASE))
-            keys, faults = keys_from([self._open(mark) for mark in bundle.key_files], passphrase=passphrase)
+            keys, faults = self._keys(bundle, [self._open(mark) for mark in bundle.key_files])
         except KeyFileError as fault:
             return _Loaded((), (_finding(fault),))
+        except SourceError as error:
+            return _Loaded((), (FolderFinding(self.path, error.sentence, error.mend),))
         return _Loaded(tuple(keys), tuple(_finding(fault) for fault in faults))
+
+    def _keys(self, bundle: _Bundle, files: Sequence[KeyFile]) -> tuple[list[SoftKey], list[KeyFileError]]:
+        if bundle.passphrase is not None:
+            own = read_passphrase(self._open(bundle.passphrase, limit=MAX_PASSPHRASE))
+            return keys_from(files, passphrase=own)
+        try:
+            return keys_from(files, passphrase=None)
+        except KeyFileError:
+            if self._passphrase is None:
+                raise
+            return keys_from(files, passphrase=self._passphrase.read())
 
     def _open(self, mark: _Mark, **limit: int) -> KeyFile:
         file = read_key_file(self.path / mark.name, inside=self.path, **limit)

@@ -19,6 +19,7 @@ from mailsigil.keys.agent import KeyAgent
 from mailsigil.keys.companion import Companion
 from mailsigil.keys.folder import KeyFolder
 from mailsigil.keys.hygiene import allow_memory_lock, guard_memory
+from mailsigil.keys.secret_files import SecretFile
 from mailsigil.keys.server import KeyAgentServer, ServerLimits, listen
 from mailsigil.keys.source import KeySource
 from mailsigil.process.control import WorkerControl
@@ -63,6 +64,7 @@ def run_agent(
     more: MoreSources | None = None,
     admin_socket: str | os.PathLike[str] = "",
     companions: Sequence[Companion] = (),
+    passphrase: SecretFile | None = None,
 ) -> int:
     """Runs the key agent until SIGTERM or SIGINT; gives the exit status.
 
@@ -73,7 +75,8 @@ def run_agent(
     ``more`` makes further sources, in each process anew: sessions and connections survive no fork. On
     SIGHUP it reads their settings anew; when they cannot be used, the old sources stay, everywhere.
     On ``admin_socket`` (admin.py) root and the agent's own user alone are heard.
-    ``companions`` are further services that live in the agent's processes.
+    ``companions`` are further services that live in the agent's processes. ``passphrase`` opens encrypted
+    keys of the folder.
     Raises KeyAgentSetupError, or PrivilegeError for a user that is missing or cannot be changed to.
     """
     path = Path(socket_path)
@@ -94,7 +97,7 @@ def run_agent(
         allow_memory_lock()
         become(user)
         guard_memory()
-        keys = KeyFolder(folder)
+        keys = KeyFolder(folder, passphrase=passphrase)
         # Read before the first fork: all processes share the memory, and findings are logged once.
         keys.reload()
         log.info("key agent listens on %s with %d keys", path, keys.count())

@@ -49,6 +49,6 @@ class SecretFile:
         """Gives something that differs when the file was changed; the content shows nowhere."""
         try:
             status = self.path.stat()
-        except OSError:
+        except (OSError, SourceRefused):
             return b""
         return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}".encode()

@@ -186,7 +186,8 @@ def state_folder(settings: SourceSettings) -> Path:
 
 def _key_source(settings: SourceSettings, now: Now) -> KeySource:
     if settings.folder is not None:
-        return KeyFolder(settings.folder.path)
+        file = settings.folder.passphrase_file
+        return KeyFolder(settings.folder.path, passphrase=SecretFile(settings.name, file) if file else None)
     if not settings.issues:
         return _remote(settings, build_lookup(settings, now=now))
     issuing = build_issuing(settings, now=now)
