@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from keys.employees import ISSUING, new_key
@@ -21,7 +22,7 @@ from mailsigil.config.sources import EmbeddedSource, EstSource, FolderSource, So
 from mailsigil.keys.authority import Authority
 from mailsigil.keys.profile import Subject
 from mailsigil.km.conformance import Conformance
-from mailsigil.km.report import Outcome, Report
+from mailsigil.km.report import Conclusion, Outcome, Report
 from mailsigil.pki.level import Level
 from mailsigil.service import trust_store, utc_now
 from servers.lying_est import LyingEst, answer, bag, certificate, issued
@@ -128,10 +129,6 @@ LIES: dict[str, tuple[Lie, str]] = {
     "the authority's alone": (lambda _: answer(bag(ISSUING)), "for another key"),
     "failure": (lambda _: Response.say(HTTPStatus.INTERNAL_SERVER_ERROR, "Out of paper"), "500"),
     "refusal": (lambda _: Response.say(HTTPStatus.FORBIDDEN, "No"), "refuses the login (403)"),
-    "later": (
-        lambda _: Response.say(HTTPStatus.ACCEPTED, "Wait", Retry_After="60"),
-        "not decided yet",
-    ),
 }
 
 
@@ -159,6 +156,51 @@ def test_each_lie_is_told(tmp_path: Path, name: str) -> None:
     assert found["re-enrol"].outcome is Outcome.SKIPPED
 
 
+def test_a_request_that_waits_for_approval_is_no_failure(tmp_path: Path) -> None:
+    answers = 0
+    keys = set()
+
+    def later(request: CertificationRequest) -> Response:
+        nonlocal answers
+        answers += 1
+        keys.add(_spki(request))
+        if answers in (1, 2, 4):
+            return Response.say(HTTPStatus.ACCEPTED, "Wait", Retry_After="3")
+        return lie()(request)
+
+    with LyingEst(tmp_path, later) as server:
+        report = run(est(server))
+        assert report.conclusion is Conclusion.PENDING
+        assert not report.passed
+        found = outcomes(report)
+        assert (found["enrol"], found["sign"]) == (Outcome.PENDING, Outcome.SKIPPED)
+        line = next(line for line in report.lines if line.operation == "enrol")
+        assert "ask again in 3 s" in line.detail
+        assert "--wait" in line.mend
+        assert "a decision is pending" in report.text()
+        assert report.json()["conclusion"] == "pending"
+        # With patience it asks again, for the same key, and goes on.
+        answers = 1
+        keys.clear()
+        pauses: list[float] = []
+        patient = Conformance(
+            est(server),
+            TEST,
+            settings=Settings(),
+            trust=trust_store(Settings()),
+            now=utc_now,
+            patience=60,
+            sleep=pauses.append,
+        ).run()
+    assert patient.passed, patient.text()
+    assert pauses == [3.0, 3.0]
+    assert len(keys) == 2  # One that was enrolled, and its successor.
+
+
+def _spki(request: CertificationRequest) -> bytes:
+    return request.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
 @pytest.mark.parametrize("seconds", [0.9, 60], ids=["slow", "never"])
 def test_who_keeps_us_waiting(tmp_path: Path, seconds: float) -> None:
     def stalling(request: CertificationRequest) -> Response:
@@ -175,7 +217,7 @@ def test_an_honest_est_server(tmp_path: Path) -> None:
     with LyingEst(tmp_path, lie()) as server:
         report = run(est(server))
     assert report.passed, report.text()
-    assert outcomes(report)["revoke"] is Outcome.UNSUPPORTED
+    assert outcomes(report)["revoke"] is Outcome.NOT_OFFERED
     assert any(line.outcome is Outcome.NOTE and "revocation" in line.detail for line in report.lines)
 
 

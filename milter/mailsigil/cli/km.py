@@ -27,11 +27,18 @@ def command() -> None:
     "--address", default="", help=f"Test address [default: {TEST_MAILBOX} in the source's first domain]."
 )
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object instead of lines for people.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 86_400),
+    default=0.0,
+    metavar="SECONDS",
+    help="Ask again after a request that waits for approval there, for so long.",
+)
 @settings_option
-def test(source: str, address: str, as_json: bool, settings: Settings) -> None:
+def test(source: str, address: str, as_json: bool, wait: float, settings: Settings) -> None:
     """Run every operation that mailsigil needs against the [[source]] named SOURCE.
 
-    Each gets a line: passed, or what exactly is wrong with the answer and how to mend it. Certificates
+    Each gets a line: passed, pending, or what is wrong with the answer and how to mend it. Certificates
     that an authority issues for the test are revoked at the end where its protocol can do that. Run it as
     the key agent's user, who may read the secrets. Exit status 0 when everything passed, else 1.
     """
@@ -40,7 +47,8 @@ def test(source: str, address: str, as_json: bool, settings: Settings) -> None:
         trust = trust_store(settings)
     except AnchorError as error:
         raise Misuse(str(error)) from error
-    report = Conformance(chosen, _address(chosen, address), settings=settings, trust=trust, now=utc_now).run()
+    place = _address(chosen, address)
+    report = Conformance(chosen, place, settings=settings, trust=trust, now=utc_now, patience=wait).run()
     click.echo(json.dumps(report.json(), ensure_ascii=False, indent=2) if as_json else report.text())
     raise SystemExit(0 if report.passed else 1)
 

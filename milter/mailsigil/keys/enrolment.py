@@ -134,6 +134,19 @@ class EnrolledKeys:
         if self._placement is not None:
             self._placement.keys.close()
 
+    def renew(self, address: str) -> tuple[SigningKey, ...]:
+        """Has the certificate of an address renewed now, however long it lasts; gives its keys, the newest
+        first. Raises SourceError; SourceRefused where there is none to renew."""
+        self._state.prepare()
+        self._keyring.refresh()
+        mine = [one for one in self._keyring.newest() if one.address == address]
+        if not mine:
+            raise SourceRefused(
+                self._issuer.name, f"{address} has no certificate of it", "Have one enrolled before"
+            )
+        self._guard.call(lambda: self._renew(mine[0]))
+        return self._valid(address)
+
     def revoke(self, address: str) -> int:
         """Has all certificates of an address revoked and drops the keys; gives how many.
 

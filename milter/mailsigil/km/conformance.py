@@ -17,12 +17,11 @@ from mailsigil.cms.algorithms import Scheme, verify_with
 from mailsigil.config.settings import Settings
 from mailsigil.config.sources import EnrolmentSettings, SourceSettings
 from mailsigil.keys.answers import Question, checked_chain
-from mailsigil.keys.errors import SourceError
+from mailsigil.keys.enrolment import EnrolledKeys
+from mailsigil.keys.errors import Pending, SourceError
 from mailsigil.keys.guard import Breaker, Guard
-from mailsigil.keys.newkey import NewKey
-from mailsigil.keys.profile import KeyKind
-from mailsigil.keys.source import HeldKey, SigningKey
-from mailsigil.keys.sources.build import Issuing, build_issuing, build_source, subject_of
+from mailsigil.keys.source import SigningKey
+from mailsigil.keys.sources.build import Issuing, build_issuing, build_source
 from mailsigil.keys.sources.est import EstAuthority
 from mailsigil.km.report import Line, Outcome, Report
 from mailsigil.km.trial import TrialFailed, trial
@@ -48,7 +47,10 @@ class _Failed(Exception):
 
 
 class Conformance:
-    """The test of one source. ``now`` gives the time, aware, in UTC."""
+    """The test of one source. ``now`` gives the time, aware, in UTC.
+
+    ``patience`` is how many seconds a request that is not decided yet is asked after.
+    """
 
     def __init__(
         self,
@@ -59,8 +61,12 @@ class Conformance:
         trust: TrustStore,
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
+        patience: float = 0.0,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._source = source
+        self._patience = patience
+        self._sleep = sleep
         self._address = address
         self._settings = settings
         self._trust = trust
@@ -94,12 +100,15 @@ class Conformance:
             state = Path(folder) / "state"
             key = self._try_for("enrol", lambda: self._enrolled(state))
             if key is None:
-                self._skip(("certificate", "sign", "verify", "re-enrol", "revoke"), "nothing was enrolled")
+                why = "nothing was enrolled"
+                if self._lines[-1].outcome is Outcome.PENDING:
+                    why = "the request is not decided yet"
+                self._skip(("certificate", "sign", "verify", "re-enrol", "revoke"), why)
                 return
             self._use(key, asked=True)
-            held = HeldKey(key, next(state.glob("*.pem")))
-            successor = self._try_for("re-enrol", lambda: self._renewed(issuing, held))
-        self._revoke(issuing, [key.credential.certificate, *(successor or ())])
+            successor = self._try_for("re-enrol", lambda: self._renewed(state, key))
+        first = key.credential.certificate
+        self._revoke(issuing, [first] if successor is None else [first, successor.credential.certificate])
 
     def _holding(self) -> None:
         """A place that holds keys: find, the certificate, sign, verify; for each key of the address."""
@@ -123,25 +132,37 @@ class Conformance:
 
     def _enrolled(self, state: Path) -> SigningKey:
         """As the key agent does it: with its time limit, into a state folder, read back from there."""
-        enrolment = self._enrolment.model_copy(update={"state": str(state), "on_demand": True})
-        source = build_source(self._source.model_copy(update={"enrolment": enrolment}), now=self._now).source
-        keys = source.find(self._address)
+        keys = self._patiently(lambda: self._enrolling(state).find(self._address))
         if not keys:
             raise _Failed("what was enrolled is not valid now", "Compare the clocks of both sides")
         return keys[0]
 
-    def _renewed(self, issuing: Issuing, held: HeldKey) -> tuple[bytes, ...]:
-        request = subject_of(self._enrolment, self._address)
-        if issuing.maker is not None:
-            maker = issuing.maker
-            new, chain = self._timed(lambda: maker.make(request))
-        else:
-            new = NewKey.generate(request, KeyKind(self._enrolment.key))
-            chain = self._timed(lambda: issuing.issuer.renew(request, new, current=held))
-        self._check(chain, spki=new.spki)
-        if chain[0] == held.chain[0]:
+    def _renewed(self, state: Path, first: SigningKey) -> SigningKey:
+        keys = self._patiently(lambda: self._enrolling(state).renew(self._address))
+        if not keys or keys[0].credential.certificate == first.credential.certificate:
             raise _Failed("re-enrolment gave the old certificate again", "Have it issue one for the new key")
-        return chain[:1]
+        return keys[0]
+
+    def _enrolling(self, state: Path) -> EnrolledKeys:
+        """The source with another state folder; built anew each time, as after a restart."""
+        enrolment = self._enrolment.model_copy(update={"state": str(state), "on_demand": True})
+        built = build_source(self._source.model_copy(update={"enrolment": enrolment}), now=self._now).source
+        if not isinstance(built, EnrolledKeys):
+            raise TypeError("a source that certifies keys enrols them")
+        return built
+
+    def _patiently(self, action: Callable[[], _T]) -> _T:
+        """Asks again after what is not decided yet, for as long as the test is to wait."""
+        left = self._patience
+        while True:
+            try:
+                return action()
+            except Pending as pending:
+                if left <= 0:
+                    raise
+                pause = min(pending.retry_after, left)
+                self._sleep(pause)
+                left -= pause
 
     def _use(self, key: SigningKey, *, asked: bool) -> None:
         """What a key must be good for."""
@@ -161,8 +182,8 @@ class Conformance:
         issuers = f"{len(chain) - 1} intermediate" + ("" if len(chain) == 2 else "s")
         return f"serial {own.serial_number:x}, {level}, until {own.not_valid_after_utc:%Y-%m-%d}, {issuers}"
 
-    def _check(self, chain: tuple[bytes, ...], *, spki: bytes = b"") -> None:
-        question = Question(source=self._source.name, address=self._address, now=self._now(), spki=spki)
+    def _check(self, chain: tuple[bytes, ...]) -> None:
+        question = Question(source=self._source.name, address=self._address, now=self._now())
         checked_chain(question, [x509.load_der_x509_certificate(each) for each in chain])
 
     def _remark(self, chain: tuple[bytes, ...], *, asked: bool) -> None:
@@ -225,7 +246,7 @@ class Conformance:
     def _revoke(self, issuing: Issuing, certificates: list[bytes]) -> None:
         if isinstance(issuing.issuer, EstAuthority):
             detail = "EST knows no revocation; the test's certificates stay valid"
-            self._add("revoke", Outcome.UNSUPPORTED, detail, self._clock())
+            self._add("revoke", Outcome.NOT_OFFERED, detail, self._clock())
             return
 
         def revoke() -> str:
@@ -249,6 +270,9 @@ class Conformance:
         start = self._clock()
         try:
             result = action()
+        except Pending as pending:
+            mend = "Approve the request there while the test waits for it: --wait SECONDS"
+            self._add(operation, Outcome.PENDING, pending.sentence, start, mend=mend)
         except SourceError as error:
             self._add(operation, Outcome.FAILED, error.sentence, start, mend=error.mend)
         except _Failed as failure:

@@ -15,10 +15,20 @@ class Outcome(Enum):
     FAILED = "FAILED"
     NOTE = "note"
     """It works, and there is something to know about it."""
-    UNSUPPORTED = "not supported"
+    PENDING = "pending"
+    """The source took the request and has not decided yet: neither passed nor failed."""
+    NOT_OFFERED = "not offered"
     """The protocol does not know this operation, and mailsigil can do without."""
     SKIPPED = "skipped"
-    """It could not be tried, because another one failed."""
+    """It could not be tried, because another one failed or is pending."""
+
+
+class Conclusion(Enum):
+    """What the whole test says."""
+
+    PASSED = "passed"
+    PENDING = "pending"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +52,20 @@ class Report:
     lines: tuple[Line, ...]
 
     @property
+    def conclusion(self) -> Conclusion:
+        """Failed when anything did, or nothing was tried; pending when a decision is still to come."""
+        outcomes = {line.outcome for line in self.lines}
+        if Outcome.FAILED in outcomes or not outcomes & {Outcome.PASSED, Outcome.PENDING}:
+            return Conclusion.FAILED
+        if Outcome.PENDING in outcomes:
+            return Conclusion.PENDING
+        done = Outcome.SKIPPED not in outcomes and Outcome.PASSED in outcomes
+        return Conclusion.PASSED if done else Conclusion.FAILED
+
+    @property
     def passed(self) -> bool:
-        """Nothing failed, and something was tried."""
-        failed = any(line.outcome in (Outcome.FAILED, Outcome.SKIPPED) for line in self.lines)
-        return not failed and any(line.outcome is Outcome.PASSED for line in self.lines)
+        """Nothing failed or is pending, and something was tried."""
+        return self.conclusion is Conclusion.PASSED
 
     def text(self) -> str:
         """The lines for people."""
@@ -57,6 +77,7 @@ class Report:
             "source": self.source,
             "kind": self.kind,
             "address": self.address,
+            "conclusion": self.conclusion.value,
             "passed": self.passed,
             "lines": [
                 {
@@ -78,8 +99,10 @@ class Report:
             if line.mend:
                 yield f"{'':30}mend: {line.mend}"
         failed = sum(line.outcome is Outcome.FAILED for line in self.lines)
-        yield (
-            "Everything that mailsigil needs works: the source is integrated."
-            if self.passed
-            else f"{failed} of {len(self.lines)} operations failed: the source is not integrated yet."
-        )
+        match self.conclusion:
+            case Conclusion.PASSED:
+                yield "Everything that mailsigil needs works: the source is integrated."
+            case Conclusion.PENDING:
+                yield "Nothing failed so far: a decision is pending, and the rest is tried after it."
+            case Conclusion.FAILED:
+                yield f"{failed} of {len(self.lines)} operations failed: the source is not integrated yet."
