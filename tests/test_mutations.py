@@ -8,6 +8,7 @@ signed.
 
 from __future__ import annotations
 
+import base64
 import io
 from functools import cache
 
@@ -175,3 +176,29 @@ def test_changed_octets_the_inbound_way(form: str, edits: list[tuple[float, int,
     identity = done.value("Verified-Identity")
     assert identity.startswith(("none; ", "V4; "))
     assert ("smime=pass" in done.value("Authentication-Results")) == identity.startswith("V4; ")
+
+
+@cache
+def certificate_of_alice() -> bytes:
+    """The signer's certificate as it stands in the signature."""
+    message = read_message(io.BytesIO(original("opaque")))
+    with Spool() as store:
+        root = parse_mime(message.fields, message.body)
+        limits = bank.verification().cms_limits
+        return find_signature(message.fields, message.body, root, store, limits).data.certificates[0]
+
+
+@given(edits=st.lists(st.tuples(place, st.integers(1, 255)), min_size=1, max_size=2))
+@settings(max_examples=300, deadline=None)
+def test_changed_octets_of_the_certificate(edits: list[tuple[float, int]]) -> None:
+    """No signature of the message covers it: whatever stands in it, there is a verdict and no identity."""
+    whole = certificate_of_alice()
+    changed = bytearray(whole)
+    for where, bits in edits:
+        changed[int(where * len(whole))] ^= bits
+    raw = original("opaque")
+    head, _, body = raw.partition(b"\r\n\r\n")
+    der = base64.b64decode(body).replace(whole, bytes(changed))
+    verdict = judged(head + b"\r\n\r\n" + base64.encodebytes(der).replace(b"\n", b"\r\n"))
+    consistent(verdict)
+    assert verdict.identity is None or bytes(changed) == whole

@@ -26,6 +26,12 @@ _PADDING = 80
 
 # A line that another parser, or one that was told another boundary, takes for a boundary line.
 _LIKE_BOUNDARY = re.compile(rb"(?:\A|[\r\n])[ \t]*--")
+# There are parsers that take text before the first boundary for a part as soon as it begins like a header,
+# and programs that look for uuencoded files in any text.
+_LIKE_PART = re.compile(
+    rb":[^\0]*?\n[ \t\r]*\n\s*\S|^[ \t]*(?:content-[a-z-]*[ \t]*:|begin[ \t]+[0-7]{3})",
+    re.IGNORECASE | re.MULTILINE,
+)
 # Some look for the word alone and do not know quotes.
 _BOUNDARY_WORD = re.compile(rb"boundary[ \t]*\*?[0-9]*\*?[ \t]*=", re.IGNORECASE)
 # RFC 2045 4: "1.0", comments around it; Apple writes its version there.
@@ -67,6 +73,8 @@ def _preamble_fault(body: Spool, root: Part) -> str:
     # Readers that compare only the beginning of a line, or take a bare CR for its end, would start here.
     if b"--" + root.boundary in preamble or _LIKE_BOUNDARY.search(preamble):
         return "a second beginning before the signed part"
+    if _LIKE_PART.search(preamble.replace(b"\r", b"\r\n").replace(b"\r\n\n", b"\r\n")):
+        return "something like a part of its own before the signed part"
     # Without MIME-Version some readers show the source, with the preamble on top (RFC 2045 4).
     versions = named(root.fields, b"mime-version")
     if preamble.strip() and not (versions and all(_MIME_1.match(each.unfolded) for each in versions)):

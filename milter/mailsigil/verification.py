@@ -105,7 +105,7 @@ def _steps(
 
     # 4. From here on the signer is known, so every verdict names the certificate.
     signer = data.signers[0]
-    names, serial, issuer = describe(certificate)
+    names, serial, issuer = _described(certificate)
     base = Verdict(
         word=SmimeWord.PASS,
         status=Status.TRUSTED,
@@ -282,7 +282,7 @@ def _one_signer(checks: Sequence[SignerCheck]) -> bytes:
         raise ended(_SIGNER_REASONS[checks[0].status], checks[0].reason)
     if len(checks) == 1:
         return holding[0]
-    addresses = [address for certificate in holding for address in describe(certificate)[0].addresses]
+    addresses = [address for certificate in holding for address in _described(certificate)[0].addresses]
     raise Ended(
         Verdict(
             word=Reason.SEVERAL_SIGNERS.word,
@@ -292,6 +292,16 @@ def _one_signer(checks: Sequence[SignerCheck]) -> bytes:
             signers=tuple(dict.fromkeys(addresses)),
         )
     )
+
+
+def _described(certificate: bytes) -> tuple[CertificateNames, str, str]:
+    try:
+        return describe(certificate)
+    except Exception as error:
+        # The key could be read and something else cannot: parsers raise whatever comes up inside.
+        raise ended(
+            Reason.CERTIFICATE_FORM, f"the certificate cannot be read: {type(error).__name__}"
+        ) from error
 
 
 def _refused(base: Verdict, reason: Reason, detail: str = "") -> Verdict:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from mailsigil.message.fields import Field
 
-_NAME = re.compile(rb"[!-9;-~]+[ \t]*")
+# RFC 5322 4.5 lets white space stand before the colon; to some readers such a line ends the header.
+_NAME = re.compile(rb"[!-9;-~]+")
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 _ODD = re.compile(rb"[\r\n\0]")
 _BLANK_LINE = re.compile(rb"\r\n[ \t]*(?:\r\n|\Z)")
@@ -19,7 +20,8 @@ def header_fault(fields: Sequence[Field]) -> str:
     Takes no account of what the fields say.
     """
     for field in fields:
-        if not _NAME.fullmatch(field.name):
+        # A From field of this kind is a second author, which says more.
+        if not _NAME.fullmatch(field.name) and field.key != b"from":
             return "a field name with characters that it must not have"  # RFC 5322 2.2, 4.5
         value = field.value
         if b"\r" not in value and b"\n" not in value and b"\0" not in value:

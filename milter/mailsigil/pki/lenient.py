@@ -12,19 +12,29 @@ from typing import Final
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 
+from mailsigil.pki.names import UNREADABLE
+
+_SLIP: Final = "EncodedDefault"
 _BASIC_FALSE: Final = bytes.fromhex("3003010100")
 _BASIC_EMPTY: Final = bytes.fromhex("3000")
 
 
 def load_certificate(der: bytes) -> x509.Certificate:
-    """Read a certificate in DER. Raises what ``cryptography`` raises, mostly ``ValueError``."""
+    """Read a certificate in DER. Raises what ``cryptography`` raises, mostly ``ValueError``.
+
+    Extensions that cannot be read are no reason: whoever asks for one meets them.
+    """
     try:
         certificate = x509.load_der_x509_certificate(der)
-        _ = certificate.extensions
     except ValueError as error:
-        if "EncodedDefault" not in str(error):
+        if _SLIP not in str(error):
             raise
         return x509.load_der_x509_certificate(_without_defaults(der))
+    try:
+        _ = certificate.extensions
+    except UNREADABLE as error:
+        if _SLIP in str(error):
+            return x509.load_der_x509_certificate(_without_defaults(der))
     return certificate
 
 

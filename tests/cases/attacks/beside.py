@@ -46,6 +46,18 @@ def boundary_cases() -> Iterator[Case]:
         "a boundary line before the signed part that is not ours",
         clear(before=OTHER),
     )
+    for name, text in (
+        ("part", b"Content-Type: text/plain\r\n\r\nPlease pay.\r\n"),
+        ("paragraphs", b"Note: this mail is signed\r\n\r\nPlease pay.\r\n"),
+        ("part-bare", b"Note: this mail is signed\r\rPlease pay.\r\n"),
+        ("uuencoded", b"begin 644 pay.html\r\n#86)C\r\n`\r\nend\r\n"),
+    ):
+        yield (
+            f"preamble-{name}",
+            "structure",
+            "text before the first boundary that some parsers take for a part of its own",
+            clear(before=text),
+        )
     for name, lines in (
         ("mime-version-2", b"MIME-Version: 2.0\r\n"),
         ("mime-version-twice", b"MIME-Version: 1.0\r\nMIME-Version: 2.0\r\n"),

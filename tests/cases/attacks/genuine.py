@@ -81,6 +81,14 @@ def cases() -> Iterator[Case]:
             "a mailing list that writes as its owner",
             more("List-Id: <friends.lists.example>\r\nSender: owner-friends@lists.example\r\n"),
         ),
+        "genuine-preamble-colon": (
+            "a sentence with a colon before the first boundary",
+            clear(before=b"This mail is signed: your program shows that.\r\n\r\n"),
+        ),
+        "genuine-preamble-paragraphs": (
+            "two paragraphs before the first boundary",
+            clear(before=b"This is a signed message.\r\n\r\nDiese Nachricht ist signiert.\r\n\r\n"),
+        ),
         "genuine-apple-version": (
             "a MIME-Version with a comment, as Apple writes it",
             clear(

@@ -179,6 +179,13 @@ def line_cases() -> Iterator[Case]:
         "a line of white space ends the header for some readers",
         clear(head=header(more=b"X-A: b\r\n \r\n please: pay\r\n")),
     )
+    for name, space in (("space", b" "), ("tab", b"\t")):
+        yield (
+            f"{name}-before-colon",
+            "header",
+            "such a line ends the header for some readers, who show the source from here on",
+            clear(head=header(more=b"X-A%b: b\r\nX-B: Please pay to another account.\r\n" % space)),
+        )
     yield (
         "no-empty-line",
         "header",

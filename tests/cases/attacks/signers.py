@@ -218,6 +218,13 @@ def signer_cases() -> Iterator[Case]:
         "the certificate is missing",
         clear(der=Structure([one], []).der()),
     )
+    spoiled = detached(TEXT).replace(ALICE.encode(), ALICE.encode()[:-1] + b"\xe5")
+    yield (
+        "certificate-unreadable-address",
+        "certificate-form",
+        "octets in the certificate's address that no address has",
+        clear(der=spoiled),
+    )
     imposter = person(ALICE, secret="mallory's key")
     yield (
         "key-of-another",
