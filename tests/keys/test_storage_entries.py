@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     pkcs12,
 )
 from cryptography.hazmat.primitives.serialization import PrivateFormat as Format
@@ -31,6 +32,7 @@ from mailsigil.keys.storage.key import (
     StorageKey,
     StorageKeyKind,
     generate,
+    read_der_key,
     read_pem_keys,
     read_pkcs12_key,
 )
@@ -89,6 +91,16 @@ def test_what_is_no_storage_key_is_refused(text: Callable[[], bytes], sentence: 
         read_pem_keys("kv", text())
     assert "MII" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_a_private_key_under_another_public_one_is_refused() -> None:
+    one, other = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    # SEC 1 C.4: the public point is a field of its own, beside the private number.
+    form, plain = PublicFormat.UncompressedPoint, NoEncryption()
+    der = one.private_bytes(Encoding.DER, PrivateFormat.PKCS8, plain)
+    points = [key.public_key().public_bytes(Encoding.X962, form) for key in (one, other)]
+    with pytest.raises(SourceAnswer, match="cannot be read"):
+        read_der_key("kv", der.replace(points[0], points[1]))
 
 
 @given(st.binary(max_size=400), st.integers(0, 230))

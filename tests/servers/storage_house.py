@@ -70,16 +70,28 @@ class StorageHouse:
         return run(words).decode()
 
     def dovecot(
-        self, root: Path | None = None, *, more: str = "", users: Mapping[str, str] | None = None
+        self,
+        root: Path | None = None,
+        *,
+        more: str = "",
+        users: Mapping[str, str] | None = None,
+        tls: tuple[Path, Path] | None = None,
     ) -> Dovecot:
         """The Dovecot beside, with our configuration, not started."""
         (self.folder / "mailsigil-public-key.lua").write_text(
             installed("mailsigil-public-key.lua", self.folder)
         )
-        made = Dovecot(self.folder, users or {BOB: PASSWORD}, root=root)
+        certificate, key = tls or (None, None)
+        made = Dovecot(
+            self.folder,
+            users or {BOB: PASSWORD},
+            more=more,
+            root=root,
+            certificate=certificate,
+            key=key,
+        )
         release = ".".join(map(str, made.version[:2]))
         made.before = installed(f"mailsigil-{release}.conf", self.folder)
-        made.more = more
         return made
 
 

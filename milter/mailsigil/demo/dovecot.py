@@ -44,6 +44,11 @@ service imap-login {{
     port = 0
   }}
 }}
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
 service lmtp {{
   unix_listener {folder}/lmtp.sock {{
     mode = 0666
