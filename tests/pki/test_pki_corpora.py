@@ -55,10 +55,6 @@ LIMBO_STRICTER = {
     "rfc5280::unknown-critical-extension-unrelated-root": "a file of anchors is refused as a whole",
 }
 
-BORINGSSL_SKIPS = {
-    "target-eku-clientauth/clientauth-strict.test": "an authority without a purpose may issue for mail",
-}
-
 
 def _der(pem: str) -> bytes:
     return base64.b64decode(re.sub(r"-----[^-]+-----|\s", "", pem))
@@ -147,30 +143,3 @@ def test_x509_limbo_costs_no_case_a_second(
             public=False,
         )
         assert time.perf_counter() - start < 1, case["id"]
-
-
-def test_boringssl_chains(
-    corpus: Corpus, tmp_path: Path, for_tls: Callable[[x509.ObjectIdentifier], None]
-) -> None:
-    """Chains that BoringSSL refuses under a trust anchor; the strict purposes go with public anchors."""
-    folder = next(corpus("boringssl-pki").rglob("verify_certificate_chain_unittest"))
-    wrong, tried = [], 0
-    for path in sorted(folder.rglob("*.test")):
-        head, _, errors = path.read_text().partition("expected_errors:")
-        values = dict(re.findall(r"^(\w+): ?(.*)$", head, re.MULTILINE))
-        kind = re.match(r"(SERVER|CLIENT)_AUTH", values["key_purpose"])
-        anchored = values["last_cert_trust"].startswith("TRUSTED_ANCHOR")
-        if "ERROR" not in errors or kind is None or not anchored:
-            continue
-        for_tls(Eku.SERVER_AUTH if kind[1] == "SERVER" else Eku.CLIENT_AUTH)
-        ders = [base64.b64decode(m) for m in _PEM.findall((path.parent / values["chain"]).read_bytes())]
-        time = values["utc_time"].replace("DEFAULT", "211005120000Z")
-        at = datetime.strptime(f"20{time}", "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
-        tried += 1
-        status = _status(
-            tmp_path, ders[-1:], ders[0], ders[1:-1], at, public="STRICT" in values["key_purpose"]
-        )
-        if status is PathStatus.TRUSTED:
-            wrong.append(str(path.relative_to(folder)))
-    assert wrong == list(BORINGSSL_SKIPS)
-    assert tried > 60

@@ -11,9 +11,11 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailsigil.pki.level import BR_POLICIES, MAILSIGIL_POLICIES, Level
 from mailsigil.pki.names import UNREADABLE
+from mailsigil.pki.parsed import parse_certificate
 
 MAX_ANCHOR_FILE: Final = 16 * 1024 * 1024
 """Octets. The bundle of a whole operating system has about 220,000."""
@@ -141,6 +143,7 @@ def _require_authority(path: Path, number: int, certificate: x509.Certificate) -
     subject = certificate.subject.rfc4514_string()[:120] or "without a subject"
     try:
         certificate.public_key()
+        parse_certificate(certificate.public_bytes(Encoding.DER))  # as path validation will read it
         fault = _anchor_fault(certificate)
     except (*UNREADABLE, UnsupportedAlgorithm) as error:
         raise AnchorError(path, f"certificate {number} ({subject}) cannot be read: {error}") from error
