@@ -1,7 +1,7 @@
 """What a signature costs, by the place of the key; and a look-up of one key among 10,000.
 
-Run alone: ``python tests/bench/sources.py``. What is not installed is left out with a word. All numbers are
-of one process that signs one thing after another.
+Run alone: ``python tests/bench/sources.py``. What is not installed is left out with a word. Unless a line
+says otherwise, numbers are of one process that signs one thing after another.
 """
 
 # ruff: noqa: E402  # run alone, it first has to find the project
@@ -14,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "milter")]
@@ -44,8 +46,10 @@ KINDS = {"RSA-2048": ("rsa2048", "rsa:2048", "rsa-2048"), "P-256": ("p256", "EC:
 AGENT = """
 import logging, sys
 from mailsigil.keys.keyd import run_agent
-sys.exit(run_agent(socket_path=sys.argv[1], folder=sys.argv[2], allowed_users=["0"]))
+processes = int(sys.argv[3])
+sys.exit(run_agent(socket_path=sys.argv[1], folder=sys.argv[2], allowed_users=["0"], processes=processes))
 """
+CALLERS = 8
 
 
 def now() -> dt.datetime:
@@ -83,28 +87,61 @@ def signing(key: SigningKey) -> float:
     return milliseconds(lambda: key.sign(scheme, DATA))
 
 
-def through_the_agent(home: Path, who: Employee, floor: float, name: str) -> None:
-    """Signs over the agent's socket."""
-    keys, socket = home / f"keys-{name}", home / f"s-{name}"
+@contextmanager
+def agent(home: Path, who: Employee, name: str, *, processes: int) -> Iterator[Callable[[], bytes]]:
+    """A key agent in processes of its own; gives what has one signature made, from any thread."""
+    keys, socket = home / f"keys-{name}-{processes}", home / f"s-{name}-{processes}"
     keys.mkdir()
     put_employee(keys, "alice", who)
     path = str(Path(__file__).resolve().parents[2] / "milter")
-    agent = subprocess.Popen(
-        [sys.executable, "-c", AGENT, str(socket), str(keys)], env={**os.environ, "PYTHONPATH": path}
+    running = subprocess.Popen(
+        [sys.executable, "-c", AGENT, str(socket), str(keys), str(processes)],
+        env={**os.environ, "PYTHONPATH": path},
     )
     try:
         wait_until(lambda: socket.exists() and accepts(str(socket)), what="the agent")
         client = KeyAgentClient(socket)
         (credential,) = client.find(ALICE)
-        cost = milliseconds(
-            lambda: client.sign(
-                key_id=credential.key_id, address=ALICE, scheme=credential.schemes[0], data=DATA
-            )
+        yield lambda: client.sign(
+            key_id=credential.key_id, address=ALICE, scheme=credential.schemes[0], data=DATA
         )
-        show(f"{name} through the agent", cost, floor)
     finally:
-        agent.terminate()
-        agent.wait()
+        running.terminate()
+        running.wait()
+
+
+def through_the_agent(home: Path, who: Employee, floor: float, name: str) -> None:
+    """Signs over the agent's socket: one caller, and as much as many callers get."""
+    with agent(home, who, name, processes=1) as sign:
+        show(f"{name} through the agent", milliseconds(sign), floor)
+        one = a_second(sign)
+    cores = len(os.sched_getaffinity(0))
+    with agent(home, who, name, processes=cores) as sign:
+        all_cores = a_second(sign)
+    print(
+        f"{f'{name}, {CALLERS} callers, {cores} processes':44}{all_cores:12.0f}/s   x {all_cores / one:.2f}"
+        f" of one process ({one:.0f}/s)",
+        flush=True,
+    )
+
+
+def a_second(action: Callable[[], object]) -> float:
+    """How often many callers get something done at the same time; the best of some rounds."""
+
+    def call(until: float) -> int:
+        count = 0
+        while time.perf_counter() < until:
+            action()
+            count += 1
+        return count
+
+    best = 0.0
+    with ThreadPoolExecutor(CALLERS) as callers:
+        for _ in range(ROUNDS):
+            begin = time.perf_counter()
+            done = sum(callers.map(call, [begin + SECONDS] * CALLERS))
+            best = max(best, done / (time.perf_counter() - begin))
+    return best
 
 
 def on_a_token(home: Path, kind: str, number: int) -> float:
