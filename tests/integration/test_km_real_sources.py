@@ -16,7 +16,7 @@ from servers.ca_serve import PASSWORD, CaServe
 from servers.openbao import OpenBao
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("sources")]
-ISSUING = ("embedded", "pki", "maker", "est", "cmp")
+ISSUING = ("embedded", "pki", "maker", "est", "cmp", "tokenca", "transitca")
 
 
 @pytest.fixture(scope="module")

