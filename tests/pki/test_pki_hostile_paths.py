@@ -6,7 +6,10 @@ opposite of what we say, the case says why.
 
 from __future__ import annotations
 
+import base64
 import subprocess
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,23 +41,26 @@ def test_our_verdict(title: str, tmp_path: Path) -> None:
     assert bool(verdict.reason) is (verdict.status is not PathStatus.TRUSTED)
 
 
-def _pem(*made: Any) -> str:
-    return "".join(f"{_armour(one.der)}" for one in made)
+def _pem(made: Sequence[Any]) -> str:
+    texts = (base64.encodebytes(one.der).decode() for one in made)
+    return "".join(f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n" for text in texts)
 
 
-def _armour(der: bytes) -> str:
-    import base64
-
-    text = base64.encodebytes(der).decode()
-    return f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n"
-
-
-def _openssl(case: Case, folder: Path) -> tuple[bool, str]:
-    for file, made in (("sender", (case.sender,)), ("pool", case.pool), ("anchors", case.anchors)):
-        (folder / f"{file}.pem").write_text(_pem(*made))
+def openssl_verdict(
+    folder: Path,
+    sender: Any,
+    pool: Sequence[Any],
+    anchors: Sequence[Any],
+    *,
+    at: datetime,
+    options: Sequence[str] = (),
+) -> tuple[bool, str]:
+    """Whether OpenSSL trusts a sender for signing mail, and what it says."""
+    for file, made in (("sender", (sender,)), ("pool", pool), ("anchors", anchors)):
+        (folder / f"{file}.pem").write_text(_pem(made))
     command = ["openssl", "verify", "-purpose", "smimesign", "-no-CApath", "-no-CAstore"]
-    command += ["-attime", str(int(case.at.timestamp())), "-CAfile", "anchors.pem", *case.options]
-    command += ["-untrusted", "pool.pem"] if case.pool else []
+    command += ["-attime", str(int(at.timestamp())), "-CAfile", "anchors.pem", *options]
+    command += ["-untrusted", "pool.pem"] if pool else []
     done = subprocess.run([*command, "sender.pem"], cwd=folder, capture_output=True, text=True)
     return done.returncode == 0, done.stdout + done.stderr
 
@@ -62,5 +68,7 @@ def _openssl(case: Case, folder: Path) -> tuple[bool, str]:
 @pytest.mark.parametrize("title", CASES)
 def test_openssl_agrees(title: str, tmp_path: Path) -> None:
     case = CASES[title]
-    accepted, said = _openssl(case, tmp_path)
+    accepted, said = openssl_verdict(
+        tmp_path, case.sender, case.pool, case.anchors, at=case.at, options=case.options
+    )
     assert accepted is case.openssl, said
