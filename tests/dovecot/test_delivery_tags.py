@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mailsigil.demo.dovecot import Dovecot, wait_for_mail
 from servers.dovecots import BOB, PASSWORD, ROOTS, deliver, imap
-from servers.sieve import compile_scripts, sieve_dovecot
+from servers.sieve import compile_scripts, open_folder, sieve_dovecot
 
 HOST = "mx.test.example"
 RESULTS = f"Authentication-Results: {HOST}; smime=pass;\r\n dkim=none\r\n"
@@ -48,10 +47,9 @@ ALL = frozenset((*TAGS.values(), "$Decryption_Failed"))
 
 
 @pytest.fixture(scope="module", params=ROOTS)
-def dovecot(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
-    folder: Path = tmp_path_factory.mktemp("tags")
-    users = {f"{number}@bank.example": PASSWORD for number in range(100)}
-    with sieve_dovecot(folder, {BOB: PASSWORD, **users}, host=HOST, root=request.param) as running:
+def dovecot(request: pytest.FixtureRequest) -> Iterator[Dovecot]:
+    users = {BOB: PASSWORD, **{f"{number}@bank.example": PASSWORD for number in range(100)}}
+    with open_folder() as folder, sieve_dovecot(folder, users, host=HOST, root=request.param) as running:
         compile_scripts(running)
         yield running
 

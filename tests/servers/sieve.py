@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from conftest import ROOT
@@ -26,6 +29,15 @@ def sieve_dovecot(folder: Path, users: dict[str, str], *, host: str, root: Path 
     text = text.replace("/etc/dovecot/sieve", str(scripts)).replace("../mailsigil/delivery", f"../{FILTERS}")
     dovecot.more += text
     return dovecot
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that Dovecot's users can reach: pytest's own is closed again by each run that starts."""
+    with tempfile.TemporaryDirectory(prefix="mailsigil-sieve-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
 
 
 def compile_scripts(dovecot: Dovecot) -> None:
