@@ -12,7 +12,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from keys.employees import ALICE
-from mailsigil.keys.errors import Pending, SourceAnswer, SourceRefused, SourceUnavailable
+from mailsigil.keys.errors import (
+    Pending,
+    SourceAnswer,
+    SourceError,
+    SourceRefused,
+    SourceUnavailable,
+)
 from mailsigil.keys.newkey import NewKey
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.secret_files import SecretFile
@@ -99,6 +105,23 @@ def test_the_server_takes_its_time(tmp_path: Path) -> None:
     with LibEst(tmp_path, "-m", "7") as server, pytest.raises(Pending) as caught:
         client(server).enrol(REQUEST, NewKey.generate(REQUEST, KeyKind.P256))
     assert caught.value.retry_after > 0
+
+
+@pytest.mark.parametrize("kind", [KeyKind.P256, KeyKind.RSA2048], ids=str)
+def test_a_server_that_wants_requests_bound_to_their_connection(tmp_path: Path, kind: KeyKind) -> None:
+    """estserver -t: a request whose challengePassword is not that of its TLS connection is refused."""
+    with LibEst(tmp_path, "-t") as server:
+        asked = client(server)
+        new = NewKey.generate(REQUEST, kind)
+        with pytest.raises(SourceError):
+            asked.enrol(REQUEST, new)  # Before its wishes are known.
+        assert asked.kind_for(kind) is kind
+        time.sleep(1)
+        leaf = x509.load_der_x509_certificate(asked.enrol(REQUEST, new)[0])
+        file = tmp_path / "alice.pem"
+        file.write_bytes(new.private_pem() + leaf.public_bytes(Encoding.PEM))
+        held = HeldKey(soft_key(new.private_key(), leaf, [], origin=file), file)
+        assert asked.renew(REQUEST, NewKey.generate(REQUEST, kind), current=held)
 
 
 def test_there_is_no_revocation(est: LibEst) -> None:

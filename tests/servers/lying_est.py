@@ -43,9 +43,13 @@ def issued(request: CertificationRequest, **profile: object) -> x509.Certificate
 
 
 class LyingEst:
-    """Listens on loopback on entry, with a TLS certificate that ``ca_file`` vouches for."""
+    """Listens on loopback on entry, with a TLS certificate that ``ca_file`` vouches for.
 
-    def __init__(self, home: Path, lie: Lie) -> None:
+    ``wishes`` is its answer to csrattrs, DER.
+    """
+
+    def __init__(self, home: Path, lie: Lie, *, wishes: bytes = b"") -> None:
+        self._wishes = wishes
         authority = Authority.init(home / "tls", organisation="Example Bank", now=datetime.now(UTC))
         address = x509.IPAddress(ip_address("127.0.0.1"))
         file = home / "tls" / "server.pem"
@@ -77,5 +81,7 @@ class LyingEst:
         if request.path.endswith("/cacerts"):
             return answer(bag(ISSUING, ROOT))
         if request.path.endswith("/csrattrs"):
+            if self._wishes:
+                return answer(base64.b64encode(self._wishes), "application/csrattrs")
             return Response(HTTPStatus.NO_CONTENT)
         return self._lie(read_request(request.body))

@@ -19,7 +19,7 @@ from mailsigil.cms.algorithms import default_scheme
 from mailsigil.config.openbao import BaoLogin
 from mailsigil.config.sources import CmpSource, EnrolmentSettings, EstSource, SourceSettings
 from mailsigil.keys.answers import read_certificates
-from mailsigil.keys.enrolment import EnrolledKeys, Placement
+from mailsigil.keys.enrolment import EnrolledKeys, Managed, Placement
 from mailsigil.keys.errors import KeyFileError, SourceRefused
 from mailsigil.keys.folder import KeyFolder
 from mailsigil.keys.guard import Breaker, Guard
@@ -61,10 +61,12 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def build_source(settings: SourceSettings, *, now: Now = utc_now) -> DomainRoute:
-    """Builds one source, as the agent uses it."""
+def build_source(
+    settings: SourceSettings, *, now: Now = utc_now, managed: Managed | None = None
+) -> DomainRoute:
+    """Builds one source, as the agent uses it; ``managed`` where somebody else looks after what it enrols."""
     return DomainRoute(
-        _key_source(settings, now),
+        _key_source(settings, now, managed),
         name=settings.name,
         domains=settings.domains,
         domain_mailbox=settings.domain_mailbox if settings.domain_certificate else "",
@@ -184,7 +186,7 @@ def state_folder(settings: SourceSettings) -> Path:
     return Path(enrolment.state or STATE_FOLDER / settings.name)
 
 
-def _key_source(settings: SourceSettings, now: Now) -> KeySource:
+def _key_source(settings: SourceSettings, now: Now, managed: Managed | None) -> KeySource:
     if settings.folder is not None:
         file = settings.folder.passphrase_file
         return KeyFolder(settings.folder.path, passphrase=SecretFile(settings.name, file) if file else None)
@@ -205,6 +207,7 @@ def _key_source(settings: SourceSettings, now: Now) -> KeySource:
         renew_before=timedelta(days=enrolment.renew_days),
         maker=issuing.maker,
         placement=None if place is None else Placement(place, _remote(settings, place)),
+        managed=managed,
     )
 
 

@@ -8,23 +8,31 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from asn1crypto import core, csr, keys
+from asn1crypto import core, csr
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailsigil.cms.algorithms import Scheme
 from mailsigil.keys.answers import Question, checked_chain
 from mailsigil.keys.errors import Pending, SourceAnswer, SourceRefused, SourceUnavailable
-from mailsigil.keys.newkey import CertifiableKey, subject_name
+from mailsigil.keys.newkey import CertifiableKey
 from mailsigil.keys.source import HeldKey
 from mailsigil.keys.sources import cmp_asn1 as asn1
+from mailsigil.keys.sources.cmp_messages import (
+    body_value,
+    confirmation_hash,
+    directory_name,
+    dumped,
+    key_update,
+    needs_no_confirmation,
+    protected_part,
+    said_in,
+)
 from mailsigil.keys.sources.cmp_protection import (
     Protector,
     SharedSecret,
     SignatureProtector,
     check_protection,
-    signature_algorithm,
 )
 from mailsigil.keys.sources.http import HttpClient
 from mailsigil.keys.subject import SubjectRequest
@@ -34,36 +42,6 @@ ACCEPTED: Final = frozenset({0, 1})
 WAITING: Final = 3
 MAX_WAITING: Final = 1000
 """Transactions that wait for a decision."""
-_FAILURES: Final = (
-    "badAlg",
-    "badMessageCheck",
-    "badRequest",
-    "badTime",
-    "badCertId",
-    "badDataFormat",
-    "wrongAuthority",
-    "incorrectData",
-    "missingTimeStamp",
-    "badPOP",
-    "certRevoked",
-    "certConfirmed",
-    "wrongIntegrity",
-    "badRecipientNonce",
-    "timeNotAvailable",
-    "unacceptedPolicy",
-    "unacceptedExtension",
-    "addInfoNotAvailable",
-    "badSenderNonce",
-    "badCertTemplate",
-    "signerNotTrusted",
-    "transactionIdInUse",
-    "unsupportedVersion",
-    "notAuthorized",
-    "systemUnavail",
-    "systemFailure",
-    "duplicateCertReq",
-)
-"""PKIFailureInfo, by its bits (RFC 4210 5.2.3)."""
 
 
 class _Transaction:
@@ -111,7 +89,7 @@ class CmpAuthority:
         protector = SignatureProtector(
             current.chain, scheme, lambda data: current.key.sign(scheme.value, data)
         )
-        body = ("kur", [_key_update(new, old)])
+        body = ("kur", [key_update(new, old)])
         return self._certified(request, new, body, protector, expected="kup")
 
     def revoke(self, certificate: bytes) -> None:
@@ -175,15 +153,15 @@ class CmpAuthority:
         if isinstance(pair, core.Void) or pair["cert"].name != "certificate":
             raise self._wrong("the answer holds no plain certificate")
         leaf = pair["cert"].chosen.untag().dump()
-        certificates = [leaf, *_dumped(answer["extra_certs"]), *_dumped(answer["body"].chosen["ca_pubs"])]
+        certificates = [leaf, *dumped(answer["extra_certs"]), *dumped(answer["body"].chosen["ca_pubs"])]
         try:
             loaded = [x509.load_der_x509_certificate(each) for each in certificates[:32]]
         except ValueError as error:
             raise self._wrong("a certificate in the answer cannot be read") from error
         question = Question(source=self.name, address=request.address, now=self._now(), spki=new.spki)
         chain = checked_chain(question, loaded)
-        if not _confirmed(answer):
-            digest = hashlib.new(_confirmation_hash(loaded[0]), leaf).digest()
+        if not needs_no_confirmation(answer):
+            digest = hashlib.new(confirmation_hash(loaded[0]), leaf).digest()
             number = response["cert_req_id"].native
             confirm = ("cert_conf", [{"cert_hash": digest, "cert_req_id": number}])
             self._expect(self._exchange(transaction, confirm, protector), "pkiconf")
@@ -217,8 +195,8 @@ class CmpAuthority:
         algorithm = protector.algorithm()
         header: dict[str, Any] = {
             "pvno": 2,
-            "sender": _directory_name(protector.sender),
-            "recipient": _directory_name(self._recipient()),
+            "sender": directory_name(protector.sender),
+            "recipient": directory_name(self._recipient()),
             "message_time": self._now().replace(microsecond=0),
             "protection_alg": algorithm,
             "transaction_id": transaction.identifier,
@@ -230,8 +208,8 @@ class CmpAuthority:
             header["recip_nonce"] = transaction.theirs
         if body[0] in ("p10cr", "kur"):
             header["general_info"] = [{"type": asn1.IMPLICIT_CONFIRM, "value": core.Any(core.Null())}]
-        message = asn1.Message({"header": header, "body": asn1.Body(name=body[0], value=_value(*body))})
-        data = _protected(message)
+        message = asn1.Message({"header": header, "body": asn1.Body(name=body[0], value=body_value(*body))})
+        data = protected_part(message)
         message["protection"] = core.OctetBitString(protector.protect(algorithm, data))
         if protector.extra_certificates:
             message["extra_certs"] = [asn1_x509.Certificate.load(one) for one in protector.extra_certificates]
@@ -242,7 +220,7 @@ class CmpAuthority:
         try:
             message: asn1.Message = asn1.Message.load(body, strict=True)
             header, kind = message["header"], message["body"].name
-            data = _protected(message)
+            data = protected_part(message)
             identifier, nonce = header["transaction_id"].native, header["recip_nonce"].native
         except (ValueError, TypeError, KeyError) as error:
             raise self._wrong("the answer is no CMP message that can be read, or it is cut off") from error
@@ -281,16 +259,10 @@ class CmpAuthority:
             raise self._refused(status)
 
     def _refused(self, status: asn1.StatusInfo) -> SourceRefused:
-        said = "; ".join(_texts(status["status_string"]))
-        bits = status["fail_info"]
-        failed = (
-            []
-            if isinstance(bits, core.Void)
-            else [n for n, b in zip(_FAILURES, bits.native, strict=False) if b]
-        )
-        words = ", ".join(filter(None, (*failed, said))) or "no reason is given"
         return SourceRefused(
-            self.name, f"it refuses the request: {words}", "Correct login or request, or look at that service"
+            self.name,
+            f"it refuses the request: {said_in(status)}",
+            "Correct login or request, or look at that service",
         )
 
     def _recipient(self) -> x509.Name:
@@ -299,81 +271,3 @@ class CmpAuthority:
 
     def _wrong(self, sentence: str) -> SourceAnswer:
         return SourceAnswer(self.name, sentence, "Look at that service's log")
-
-
-def _key_update(new: CertifiableKey, old: x509.Certificate) -> asn1.CertReqMsg:
-    """A request of RFC 4211 for the successor of a certificate, signed with the new key."""
-    subject = old.subject if list(old.subject) else subject_name(new.request)
-    template: dict[str, Any] = {
-        "subject": _name(subject),
-        "public_key": keys.PublicKeyInfo.load(new.spki),
-    }
-    parsed = asn1_x509.Certificate.load(old.public_bytes(Encoding.DER))
-    named = [
-        each for each in parsed["tbs_certificate"]["extensions"] if each["extn_id"].dotted == "2.5.29.17"
-    ]
-    if named:
-        template["extensions"] = named
-    issuer = asn1_x509.GeneralName(name="directory_name", value=_name(old.issuer))
-    replaced = asn1.CertId({"issuer": issuer, "serial_number": old.serial_number})
-    request = asn1.CertRequest(
-        {
-            "cert_req_id": 0,
-            "cert_template": template,
-            "controls": [{"type": asn1.OLD_CERT_ID, "value": core.Any(replaced)}],
-        }
-    )
-    # RFC 4211 4.1, clause 3: the signature is over the request's own octets.
-    proof = {"algorithm": signature_algorithm(new.scheme), "signature": new.sign(request.dump())}
-    return asn1.CertReqMsg({"cert_req": request, "popo": asn1.Popo(name="signature", value=proof)})
-
-
-def _value(name: str, value: Any) -> Any:
-    specs = {entry[0]: entry[1] for entry in asn1.Body._alternatives}
-    return value if isinstance(value, core.Asn1Value) else specs[name](value)
-
-
-def _protected(message: asn1.Message) -> bytes:
-    """ProtectedPart (RFC 4210 5.1.3): header and body in a SEQUENCE of their own."""
-    content = message["header"].dump() + message["body"].dump()
-    return _sequence(content)
-
-
-def _sequence(content: bytes) -> bytes:
-    size = len(content)
-    if size < 128:
-        return b"\x30" + bytes([size]) + content
-    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return b"\x30" + bytes([0x80 | len(length)]) + length + content
-
-
-def _name(name: x509.Name) -> asn1_x509.Name:
-    return asn1_x509.Name.load(name.public_bytes())
-
-
-def _directory_name(name: x509.Name) -> asn1_x509.GeneralName:
-    return asn1_x509.GeneralName(name="directory_name", value=_name(name))
-
-
-def _confirmed(answer: asn1.Message) -> bool:
-    """The server needs no confirmation (RFC 4210 5.1.1.1)."""
-    extras = answer["header"]["general_info"]
-    if isinstance(extras, core.Void):
-        return False
-    return any(each["type"].dotted == asn1.IMPLICIT_CONFIRM for each in extras)
-
-
-def _confirmation_hash(certificate: x509.Certificate) -> str:
-    """RFC 4210 5.3.18: the hash of the certificate's own signature; RFC 9480 2.10: SHA-512 for Ed25519."""
-    algorithm = certificate.signature_hash_algorithm
-    return algorithm.name if algorithm is not None else "sha512"
-
-
-def _dumped(certificates: Any) -> list[bytes]:
-    return [] if isinstance(certificates, core.Void) else [each.dump() for each in certificates]
-
-
-def _texts(texts: Any) -> list[str]:
-    if isinstance(texts, core.Void):
-        return []
-    return [" ".join(str(each.native).split())[:100] for each in list(texts)[:3]]

@@ -6,6 +6,7 @@ import base64
 import email.parser
 import email.policy
 import email.utils
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +21,11 @@ from mailsigil.keys.newkey import CertifiableKey, NewKey
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.secret_files import SecretFile
 from mailsigil.keys.source import HeldKey
+from mailsigil.keys.sources import est_wishes
 from mailsigil.keys.sources.http import Answer, HttpClient, TlsFiles
 from mailsigil.keys.subject import SubjectRequest
+
+log = logging.getLogger("mailsigil.keyd")
 
 DEFAULT_RETRY: Final = 300.0
 """Seconds to wait where a 202 names none; RFC 7030 4.2.3 demands that it does."""
@@ -53,6 +57,7 @@ class EstAuthority:
         self._login = login
         self._kind = kind
         self._now = now
+        self._wishes = est_wishes.NONE
 
     @property
     def name(self) -> str:
@@ -74,9 +79,23 @@ class EstAuthority:
         self._require_success(answer, "csrattrs")
         return self._decoded(answer)
 
+    def kind_for(self, kind: KeyKind) -> KeyKind:
+        """Asks what the server wants in requests, and gives the kind of key to make. Raises SourceError."""
+        try:
+            self._wishes = est_wishes.read_wishes(self.name, self.csrattrs())
+        except SourceRefused as error:
+            if error.sentence.startswith("csrattrs: "):
+                log.debug("%s Its wishes are taken for none.", error)
+                return kind
+            raise
+        wanted = self._wishes.kind(kind)
+        if wanted is not kind:
+            log.info('source "%s" wants keys of the kind %s, and %s is configured', self.name, wanted, kind)
+        return wanted
+
     def enrol(self, request: SubjectRequest, new: CertifiableKey) -> tuple[bytes, ...]:
         """Has a new key certified (RFC 7030 4.2.1)."""
-        answer = self._post("/simpleenroll", new.csr)
+        answer = self._post("/simpleenroll", new)
         return self._chain(request, answer, new.spki)
 
     def renew(self, request: SubjectRequest, new: CertifiableKey, *, current: HeldKey) -> tuple[bytes, ...]:
@@ -87,7 +106,7 @@ class EstAuthority:
         if current.file is not None:
             identity = TlsFiles(ca_file=self._tls.ca_file, certificate=str(current.file))
         # A key on a token or in a service shows itself in no TLS handshake of ours: then the login counts.
-        answer = self._post("/simplereenroll", new.csr_like(old), identity=identity)
+        answer = self._post("/simplereenroll", new, like=old, identity=identity)
         return self._chain(request, answer, new.spki)
 
     def revoke(self, certificate: bytes) -> None:
@@ -100,20 +119,41 @@ class EstAuthority:
         """Has a key made and certified (RFC 7030 4.4)."""
         # The key in the request only signs it: what comes back belongs to another one (RFC 7030 4.4.1).
         asked = NewKey.generate(request, self._kind)
-        answer = self._post("/serverkeygen", asked.csr)
+        answer = self._post("/serverkeygen", asked)
         self._require_success(answer, "serverkeygen")
         key_part, certificate_part = self._key_parts(answer)
         new = NewKey(request, read_private_key(self.name, key_part))
         question = self._question(request, new.spki)
         return new, checked_chain(question, self._with_authority(certificate_part))
 
-    def _post(self, path: str, csr: bytes, *, identity: TlsFiles | None = None) -> Answer:
+    def _post(
+        self,
+        path: str,
+        new: CertifiableKey,
+        *,
+        like: x509.Certificate | None = None,
+        identity: TlsFiles | None = None,
+    ) -> Answer:
         headers = {"Content-Type": "application/pkcs10", "Content-Transfer-Encoding": "base64"}
         if self._login is not None:
             pair = self._login.username.encode() + b":" + self._login.password.read()
             headers["Authorization"] = "Basic " + base64.b64encode(pair).decode()
-        body = base64.encodebytes(csr)
-        answer = self._http.request("POST", path, body=body, headers=headers, identity=identity, once=True)
+        if self._wishes.password:
+            # RFC 7030 3.5: the request cannot be taken out of this connection and into another.
+            answer = self._http.bound_request(
+                "POST",
+                path,
+                body=lambda binding: base64.encodebytes(
+                    new.csr_with(password=base64.b64encode(binding).decode(), like=like)
+                ),
+                headers=headers,
+                identity=identity,
+            )
+        else:
+            body = base64.encodebytes(new.csr if like is None else new.csr_like(like))
+            answer = self._http.request(
+                "POST", path, body=body, headers=headers, identity=identity, once=True
+            )
         self._require_success(answer, path.strip("/"))
         return answer
 

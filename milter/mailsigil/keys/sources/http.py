@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from http.client import HTTPException
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import urllib3
+from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -106,6 +108,43 @@ class HttpClient:
                 own.close()
         return Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()}, content)
 
+    def bound_request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Callable[[bytes], bytes],
+        headers: Mapping[str, str],
+        identity: TlsFiles | None = None,
+    ) -> Answer:
+        """Makes one request whose body is bound to its TLS connection; sent once.
+
+        ``body`` gets the binding "tls-unique" (RFC 5929 3), so the connection is one of TLS 1.2: later
+        versions have none. Raises as ``request``.
+        """
+        parts = urlsplit(self.url)
+        context = self._context(identity or self._tls)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        deadline = self._clock() + self._timeout
+        timeout = urllib3.Timeout(total=self._timeout).connect_timeout
+        connection = HTTPSConnection(
+            parts.hostname or "", parts.port, ssl_context=context, timeout=timeout, blocksize=_PIECE
+        )
+        try:
+            connection.connect()
+            secured: Any = connection.sock
+            binding = secured.get_channel_binding("tls-unique")
+            connection.request(
+                method, self._base + path, body(binding), _full(headers), preload_content=False
+            )
+            answer = connection.getresponse()
+            content = self._read(answer, deadline)
+        except (HTTPError, OSError, HTTPException) as error:
+            raise self._unreachable(error) from error
+        finally:
+            connection.close()
+        return Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()}, content)
+
     def renew_tls(self) -> None:
         """Reads the files of TLS anew with the next request."""
         with self._lock:
@@ -134,7 +173,7 @@ class HttpClient:
                 method,
                 self._base + path,
                 body=body,
-                headers={"User-Agent": "mailsigil", "Accept": "*/*", **headers},
+                headers=_full(headers),
                 timeout=urllib3.Timeout(total=self._timeout),
                 retries=False,
                 redirect=False,
@@ -194,15 +233,15 @@ class HttpClient:
             ) from error
         return context
 
-    def _unreachable(self, error: HTTPError) -> SourceUnavailable:
+    def _unreachable(self, error: Exception) -> SourceUnavailable:
         reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-        if isinstance(reason, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(reason):
+        if isinstance(reason, SSLError | ssl.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(reason):
             return SourceUnavailable(
                 self.source,
                 f"the TLS certificate of {self.url} is not vouched for: {_short(reason)}",
                 "Correct ca_file, or the service's certificate",
             )
-        if isinstance(reason, SSLError):
+        if isinstance(reason, SSLError | ssl.SSLError):
             return SourceUnavailable(
                 self.source,
                 f"TLS with {self.url} fails: {_short(reason)}",
@@ -228,6 +267,10 @@ class HttpClient:
             f"{self.url} breaks off, or answers in another language than HTTP: {_short(reason)}",
             "See that the URL is right and the service runs",
         )
+
+
+def _full(headers: Mapping[str, str]) -> dict[str, str]:
+    return {"User-Agent": "mailsigil", "Accept": "*/*", **headers}
 
 
 def _no_passphrase() -> str:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from mailsigil.config.sources import SourceSettings
 from mailsigil.config.surroundings import Severity
+from mailsigil.keys.enrolment import Managed
 from mailsigil.keys.routes import DomainRoute
 from mailsigil.keys.sources.build import build_source, utc_now
 from mailsigil.keys.sources.review import files
@@ -23,7 +24,8 @@ class LiveSources:
     """Made before the agent forks. ``load`` reads the settings anew and raises when they cannot be used.
 
     A source whose settings are as before is not built again: it knows keys, and serves them while its
-    service is away. ``now`` gives the time, aware, in UTC.
+    service is away. ``managed`` tells who else looks after a source's certificates. ``now`` gives the time,
+    aware, in UTC.
     """
 
     def __init__(
@@ -32,10 +34,12 @@ class LiveSources:
         *,
         load: Callable[[], Sequence[SourceSettings]],
         now: Callable[[], datetime] = utc_now,
+        managed: Callable[[SourceSettings], Managed | None] = lambda source: None,
     ) -> None:
         self._settings = tuple(settings)
         self._load = load
         self._now = now
+        self._managed = managed
         self._built: dict[SourceSettings, DomainRoute] = {}
 
     def check(self) -> None:
@@ -73,9 +77,12 @@ class LiveSources:
 
     def _build(self, settings: Sequence[SourceSettings]) -> tuple[DomainRoute, ...]:
         # All new ones first: if one cannot be built, nothing has changed.
-        built = {one: self._built.get(one) or build_source(one, now=self._now) for one in settings}
+        built = {one: self._built.get(one) or self._source(one) for one in settings}
         dropped = [route for one, route in self._built.items() if one not in built]
         self._settings, self._built = tuple(settings), built
         for route in dropped:
             route.close()
         return tuple(built.values())
+
+    def _source(self, one: SourceSettings) -> DomainRoute:
+        return build_source(one, now=self._now, managed=self._managed(one))
