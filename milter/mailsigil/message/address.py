@@ -108,7 +108,10 @@ def _clean_domain(domain: str) -> str:
 
 def _to_a_labels(domain: str) -> str:
     # Compatibility characters, such as full-width letters, are shown as one name and mean another.
-    if unicodedata.normalize("NFKC", domain) != unicodedata.normalize("NFC", domain):
+    # Those without ink vanish in an A-label, and stay in what a reader copies and compares.
+    if not domain.isprintable() or unicodedata.normalize("NFKC", domain) != unicodedata.normalize(
+        "NFC", domain
+    ):
         raise AddressError("The domain of the address has characters that mislead.")
     try:
         return idna.encode(domain, uts46=True, std3_rules=True).decode("ascii")  # RFC 5891 4
