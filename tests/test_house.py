@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "config": set(),
     "directory": {"policy", "message", "config"},
     "keys": {"cms", "pki", "process", "config"},
-    "lifecycle": {"keys", "directory", "policy", "config", "pki", "message", "cms"},
+    "lifecycle": {"keys", "directory", "policy", "config", "pki", "message", "cms", "process"},
     "ca": {"keys", "pki", "config"},
     "dovecot": {"keys", "config", "process", "message", "delivery"},
     "km": {"keys", "cms", "pki", "config", "directory", "message", "outbound", "plan", "policy", "rewrite"}

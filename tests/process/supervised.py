@@ -64,6 +64,14 @@ def slow(control: WorkerControl) -> None:
     note("end")
 
 
+def beside(control: WorkerControl) -> None:
+    """Other work in a process of its own, which fails at first."""
+    note("beside")
+    if (folder / "events").read_text().count("beside") < 3:
+        raise ValueError("cannot begin")
+    control.serve(on_reload=lambda: note("other-reload"), on_retire=lambda: note("other-retire"))
+
+
 def on_reload() -> None:
     note("supervisor-reload")
     if (folder / "refuse").exists():
@@ -73,8 +81,9 @@ def on_reload() -> None:
 def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     return Supervisor(
-        spawn=globals()[scenario],
-        count=2 if scenario in ("steady", "slow") else 1,
+        spawn=steady if scenario == "beside" else globals()[scenario],
+        count=2 if scenario in ("steady", "slow", "beside") else 1,
+        beside=beside if scenario == "beside" else None,
         drain_seconds=0.5,
         on_reload=on_reload,
         on_stop=lambda: note("stop"),

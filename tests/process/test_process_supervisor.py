@@ -177,3 +177,17 @@ def _gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def test_other_work_beside_the_workers_holds_none_of_them_up(start: Start) -> None:
+    program = start("beside")
+    program.until(lambda: program.count("beside") == 3 and len(program.pids()) == 2)
+    assert program.count("start") == 2
+    program.process.send_signal(signal.SIGHUP)
+    program.until(lambda: program.count("other-reload") == 1 and program.count("reload") == 2)
+    os.kill(program.pids()[0], signal.SIGKILL)
+    program.until(lambda: program.count("start") == 3)
+    assert program.count("beside") == 3
+    program.process.send_signal(signal.SIGTERM)
+    assert program.process.wait(timeout=5) == 0
+    assert program.count("other-retire") == 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -11,15 +14,20 @@ from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import config_errors_shown, config_option
 from mailsigil.config.loading import load_settings
 from mailsigil.config.settings import Settings
+from mailsigil.config.sources import SourceSettings
+from mailsigil.directory.opening import open_directory
 from mailsigil.dovecot.companion import DovecotServices
 from mailsigil.keys.companion import Companion
 from mailsigil.keys.decryption_service import DecryptionService
+from mailsigil.keys.enrolment import Managed
 from mailsigil.keys.errors import KeyAgentSetupError
 from mailsigil.keys.keyd import run_agent
 from mailsigil.keys.secret_files import SecretFile
 from mailsigil.keys.sources.live import LiveSources
 from mailsigil.keys.warming import Warmer
+from mailsigil.process.control import WorkerControl
 from mailsigil.process.privileges import PrivilegeError
+from mailsigil.service import utc_now
 
 
 @click.command()
@@ -40,7 +48,10 @@ def command(config: Path) -> None:
             allowed_users=keyd.allowed_users,
             user=keyd.user,
             processes=keyd.processes,
-            more=LiveSources(settings.source, load=lambda: load_settings(config).source),
+            more=LiveSources(
+                settings.source, load=lambda: load_settings(config).source, managed=_managed(settings)
+            ),
+            beside=_timer(settings),
             admin_socket=keyd.admin_path,
             companions=_companions(settings),
             passphrase=SecretFile("keyd", keyd.passphrase_file) if keyd.passphrase_file else None,
@@ -61,3 +72,33 @@ def _companions(settings: Settings) -> list[Companion]:
         ),
         DecryptionService(delivery.key_socket, user=delivery.user),
     ]
+
+
+def _managed(settings: Settings) -> Callable[[SourceSettings], Managed | None]:
+    """Where certificates are looked after, a first mail is provisioned by the rules of that."""
+    if not settings.lifecycle.enabled:
+        return lambda source: None
+    # Imported where it is needed: it brings a database along.
+    from mailsigil.lifecycle.provision import Provisioner
+
+    provisioner = Provisioner(settings, lambda: open_directory(settings), now=utc_now)
+
+    def managed(source: SourceSettings) -> Managed | None:
+        if not source.issues:
+            return None
+        return Managed(partial(provisioner.provision, source.name), settings.lifecycle.provision_seconds)
+
+    return managed
+
+
+def _timer(settings: Settings) -> Callable[[WorkerControl], None] | None:
+    if not settings.lifecycle.enabled or not settings.lifecycle.every_minutes:
+        return None
+
+    def serve(control: WorkerControl) -> None:
+        from mailsigil.lifecycle.timer import Timer
+
+        chance = random.SystemRandom().random
+        Timer(settings, lambda: open_directory(settings), now=utc_now, chance=chance).serve(control)
+
+    return serve

@@ -20,6 +20,7 @@ from mailsigil.config.settings import Settings
 from mailsigil.directory.api import DirectoryUnavailable
 from mailsigil.directory.opening import open_directory
 from mailsigil.keys.errors import SourceError
+from mailsigil.keys.hygiene import guard_memory
 from mailsigil.lifecycle.carry_out import Report
 from mailsigil.lifecycle.errors import LifecycleError
 from mailsigil.lifecycle.plan import Plan
@@ -115,6 +116,7 @@ def _opened(settings: Settings) -> Iterator[House]:
         if os.geteuid() == 0:
             # What it writes is the key agent's: as root it could not even be read there.
             become(settings.keyd.user)
+        guard_memory()
         with config_errors_shown():
             directory = open_directory(settings)
         house = open_house(settings, directory, now=utc_now)

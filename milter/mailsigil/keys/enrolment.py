@@ -46,11 +46,22 @@ class Placement:
     """Remembers what was found there."""
 
 
+@dataclass(frozen=True, slots=True)
+class Managed:
+    """Somebody else looks after these certificates: renews them, and is asked for an address's first one."""
+
+    provision: Callable[[str], None]
+    """Puts a key and certificate for an address into the state folder. Raises SourceError."""
+    seconds: float
+    """So long a mail waits for that."""
+
+
 class EnrolledKeys:
     """A KeySource on top of an issuer. Safe to share between threads and processes.
 
     ``subject_of`` tells what to ask for an address. Keys lie in the state folder, unless there is a
-    ``placement``. ``now`` gives the time, aware, in UTC.
+    ``placement``. Where the certificates are ``managed``, nothing is asked for or renewed here.
+    ``now`` gives the time, aware, in UTC.
     """
 
     def __init__(
@@ -66,8 +77,10 @@ class EnrolledKeys:
         renew_before: timedelta = timedelta(days=30),
         maker: KeyMaker | None = None,
         placement: Placement | None = None,
+        managed: Managed | None = None,
     ) -> None:
         self._issuer = issuer
+        self._managed = managed
         self._maker = maker
         self._guard = guard
         self._state = StateFolder(issuer.name, state)
@@ -90,7 +103,11 @@ class EnrolledKeys:
         if keys or not self._on_demand:
             return keys
         self._refuse_too_early(address)
-        self._guard.call(lambda: self._remembering(address, self._enrol))
+        if self._managed is not None:
+            seconds = self._managed.seconds
+            self._guard.call(lambda: self._remembering(address, self._provision), timeout=seconds)
+        else:
+            self._guard.call(lambda: self._remembering(address, self._enrol))
         return self._valid(address)
 
     def decrypting(self, address: str) -> tuple[DecryptionKey, ...]:
@@ -115,7 +132,7 @@ class EnrolledKeys:
         self._state.prepare()
         self._keyring.refresh()
         now = self._now()
-        if self._next_look is not None and now < self._next_look:
+        if self._managed is not None or (self._next_look is not None and now < self._next_look):
             return
         self._next_look = now + timedelta(seconds=LOOK_SECONDS)
         if due := self._due(now):
@@ -186,6 +203,13 @@ class EnrolledKeys:
     def _wait(self, address: str, seconds: float, error: SourceError) -> None:
         with self._lock:
             self._not_before[address] = (self._now() + timedelta(seconds=seconds), error)
+
+    def _provision(self, address: str) -> None:
+        # Another process may have been quicker.
+        self._keyring.refresh()
+        if self._managed is not None and not self._valid(address):
+            self._managed.provision(address)
+            self._keyring.refresh()
 
     def _enrol(self, address: str) -> None:
         self._state.prepare()

@@ -86,22 +86,21 @@ class Guard:
         self._idle = 0
         self._retired = False
 
-    def call(self, action: Callable[[], _T]) -> _T:
-        """Gives what ``action`` gives, in time.
+    def call(self, action: Callable[[], _T], *, timeout: float | None = None) -> _T:
+        """Gives what ``action`` gives, in time; ``timeout`` in place of the usual one, in seconds.
 
         Raises what it raises, when that is a SourceError, and SourceUnavailable in every other case.
         """
         future: Future[_T] = Future()
         call = _Call(lambda: future.set_result(action()), future.set_exception)
         self._submit(call, wait=True)
+        seconds = self._timeout if timeout is None else timeout
         try:
-            return future.result(self._timeout)
+            return future.result(seconds)
         except TimeoutError as error:
             call.abandoned = True
             self._failed()
-            raise SourceUnavailable(
-                self.source, f"no answer within {self._timeout:g} s", _SEE_SERVICE
-            ) from error
+            raise SourceUnavailable(self.source, f"no answer within {seconds:g} s", _SEE_SERVICE) from error
 
     def start(self, action: Callable[[], object]) -> bool:
         """Has ``action`` run without waiting for it; False when the source is left alone just now."""

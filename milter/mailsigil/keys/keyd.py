@@ -65,6 +65,7 @@ def run_agent(
     admin_socket: str | os.PathLike[str] = "",
     companions: Sequence[Companion] = (),
     passphrase: SecretFile | None = None,
+    beside: Callable[[WorkerControl], None] | None = None,
 ) -> int:
     """Runs the key agent until SIGTERM or SIGINT; gives the exit status.
 
@@ -76,7 +77,7 @@ def run_agent(
     SIGHUP it reads their settings anew; when they cannot be used, the old sources stay, everywhere.
     On ``admin_socket`` (admin.py) root and the agent's own user alone are heard.
     ``companions`` are further services that live in the agent's processes. ``passphrase`` opens encrypted
-    keys of the folder.
+    keys of the folder. ``beside`` runs in a process of its own.
     Raises KeyAgentSetupError, or PrivilegeError for a user that is missing or cannot be changed to.
     """
     path = Path(socket_path)
@@ -129,6 +130,7 @@ def run_agent(
             count=processes,
             drain_seconds=DRAIN_SECONDS,
             on_reload=more.check if more else lambda: None,
+            beside=beside,
         ).run()
 
 

@@ -38,8 +38,7 @@ def local_files(ledger: Ledger, places: Mapping[str, Workplace]) -> LocalFiles:
             if seat[1] == name and marks.get(file := address_file_name(seat[0])) == copy.mark:
                 present[seat] = copy.key_id
                 del marks[file]
-        for file in sorted(marks):
-            unknown.extend(_read(place, file))
+        unknown.extend(one for file in sorted(marks) if (one := read_file(place, file)) is not None)
     known = ledger.by_key_id(each.key_id for each in unknown)
     moved = []
     found = []
@@ -91,22 +90,22 @@ def strays(ledger: Ledger, files: LocalFiles) -> list[Action]:
     return steps
 
 
-def _read(place: Workplace, file: str) -> Iterator[Held]:
-    """The certificate in a file of an address; a file of any other name is none of ours."""
-    for key in place.files.look(file):
-        for address in sorted(key.addresses):
-            if address_file_name(address) == file:
-                facts = facts_of(key.credential.certificate)
-                yield Held(
-                    id=0,
-                    source=place.name,
-                    address=address,
-                    status=Status.ISSUED,
-                    request=request_in(facts.der, address),
-                    valid_from=facts.valid_from,
-                    valid_until=facts.valid_until,
-                    key_id=facts.key_id,
-                    serial=facts.serial,
-                    file_key=facts.key_id,
-                )
-                return
+def read_file(place: Workplace, name: str) -> Held | None:
+    """Give the certificate in a key file; None for a file that is none of an address."""
+    address = place.files.address_of(name)
+    chain = place.files.chain(address) if address else ()
+    if not chain:
+        return None
+    facts = facts_of(chain[0])
+    return Held(
+        id=0,
+        source=place.name,
+        address=address,
+        status=Status.ISSUED,
+        request=request_in(facts.der, address),
+        valid_from=facts.valid_from,
+        valid_until=facts.valid_until,
+        key_id=facts.key_id,
+        serial=facts.serial,
+        file_key=facts.key_id,
+    )

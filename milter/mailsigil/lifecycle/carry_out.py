@@ -105,7 +105,9 @@ class Carrier:
         at_once: int,
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
+        lease: timedelta = LEASE,
     ) -> None:
+        self._lease = lease
         self._ledger = ledger
         self._places = places
         self._hands = hands
@@ -165,7 +167,7 @@ class Carrier:
         now = self._now()
         results: list[Result] = []
         with self._ledger.database.change() as connection:
-            claimed = self._ledger.claim(connection, list(planned), now=now, lease=LEASE)
+            claimed = self._ledger.claim(connection, list(planned), now=now, lease=self._lease)
             mine: dict[Seat, Turnover] = {}
             stale: list[Seat] = []
             for seat, steps in planned.items():
@@ -208,11 +210,11 @@ class Carrier:
 
     def _found(self, step: Action, held: Held, now: datetime) -> Found | None:
         place = self._places[step.source]
-        key = place.files.key(step.address)
         content = place.files.content(step.address, held.key_id)
-        if key is None or content is None or key.credential.key_id != held.key_id:
+        chain = place.files.chain_in(content, step.address) if content is not None else ()
+        if content is None or not chain:
             return None
-        facts = facts_of(key.credential.certificate)
+        facts = facts_of(chain[0])
         return Found(
             held=held,
             facts=facts,

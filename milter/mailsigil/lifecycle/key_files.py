@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailsigil.keys.answers import read_certificates, read_private_key
-from mailsigil.keys.errors import KeyFileError, SourceRefused
+from mailsigil.keys.errors import KeyFileError, SourceAnswer, SourceRefused
 from mailsigil.keys.files import address_file_name
+from mailsigil.keys.fitness import Unfit, public_key_of, signing_addresses
 from mailsigil.keys.key_files import keys_from, read_key_file
 from mailsigil.keys.keyring import StateFolder, chain_pem
-from mailsigil.keys.newkey import NewKey
+from mailsigil.keys.newkey import CertifiableKey, NewKey
+from mailsigil.keys.placed_keyring import KeyPlace
 from mailsigil.keys.profile import KeyKind
-from mailsigil.keys.soft_key import SoftKey
 from mailsigil.keys.source import HeldKey, key_id_of
 from mailsigil.keys.subject import SubjectRequest
 
@@ -26,10 +27,14 @@ MAX_FILE: Final = 65_536
 
 
 class KeyFiles:
-    """A state folder. Raises SourceRefused where it cannot be used."""
+    """A state folder; with ``place``, the keys lie there, and the files hold certificates alone.
 
-    def __init__(self, state: StateFolder) -> None:
+    Raises SourceRefused where the folder cannot be used, and what the place raises.
+    """
+
+    def __init__(self, state: StateFolder, place: KeyPlace | None = None) -> None:
         self._state = state
+        self._place = place
 
     @property
     def path(self) -> Path:
@@ -74,26 +79,49 @@ class KeyFiles:
         except OSError:
             return ""
 
-    def key(self, address: str) -> SoftKey | None:
-        """Read the key of an address; None where there is none of use."""
-        return next(iter(self.look(address_file_name(address))), None)
+    def chain(self, address: str) -> tuple[bytes, ...]:
+        """Give the certificates (DER) in the file of an address, its own first; none where none fits."""
+        content = self._content(self._state.file_of(address))
+        return self.chain_in(content, address) if content is not None else ()
 
-    def look(self, name: str) -> Iterator[SoftKey]:
-        """Read a file of this folder."""
+    def chain_in(self, content: bytes, address: str) -> tuple[bytes, ...]:
+        """Give the certificates (DER) in a key file, that of an address first; none where there is none."""
         try:
-            keys, _ = keys_from([read_key_file(self.path / name, inside=self.path)], passphrase=None)
-        except KeyFileError:
-            return
-        yield from keys
+            certificates = list(read_certificates(self._state.source, content))
+            own = next(one for one in certificates if address in signing_addresses(one))
+        except (SourceAnswer, StopIteration, Unfit):
+            return ()
+        others = [one for one in certificates if one is not own]
+        return tuple(one.public_bytes(Encoding.DER) for one in (own, *others))
+
+    def address_of(self, name: str) -> str:
+        """Give the address whose file has this name, by the certificates in it; empty where none fits."""
+        content = self._content(self.path / name)
+        try:
+            for one in read_certificates(self._state.source, content or b""):
+                for address in signing_addresses(one):
+                    if address_file_name(address) == name:
+                        return address
+        except (SourceAnswer, Unfit):
+            pass
+        return ""
 
     def held_key(self, address: str) -> HeldKey | None:
-        """Give the key of an address, to renew it."""
-        key = self.key(address)
-        return HeldKey(key, key.origin) if key is not None else None
+        """Give the key of an address, to renew it; None for one that lies elsewhere."""
+        if self._place is not None:
+            return None
+        path = self._state.file_of(address)
+        try:
+            keys, _ = keys_from([read_key_file(path, inside=self.path)], passphrase=None)
+        except KeyFileError:
+            return None
+        return HeldKey(keys[0], path) if keys else None
 
-    def new_key(self, request: SubjectRequest, kind: KeyKind, *, keep: bool) -> NewKey:
+    def new_key(self, request: SubjectRequest, kind: KeyKind, *, keep: bool) -> CertifiableKey:
         """Give the key that waits for a certificate, else the present one or a new one, which waits now."""
         waiting = self._state.waiting(request.address)
+        if self._place is not None:
+            return self._placed(self._place, request, kind, waiting, keep=keep)
         if waiting is not None:
             return NewKey(request, read_private_key(self._state.source, waiting))
         present = self._content(self._state.file_of(request.address)) if keep else None
@@ -106,13 +134,25 @@ class KeyFiles:
         self._state.write(self._state.waiting_file(request.address), new.private_pem())
         return new
 
+    def _placed(
+        self, place: KeyPlace, request: SubjectRequest, kind: KeyKind, waiting: bytes | None, *, keep: bool
+    ) -> CertifiableKey:
+        """A key on a token or in a service; its public key is what waits."""
+        chain = self.chain(request.address) if keep and waiting is None else ()
+        known = waiting or (public_key_of(x509.load_der_x509_certificate(chain[0])) if chain else None)
+        new = place.key_of(request, known) if known is not None else None
+        if new is None:
+            new = place.make_key(request, kind)
+        self._state.write(self._state.waiting_file(request.address), new.spki)
+        return new
+
     def waits(self, address: str) -> bool:
         """Tell whether a key waits for its certificate."""
         return self._state.waiting(address) is not None
 
-    def store(self, new: NewKey, chain: tuple[bytes, ...]) -> bytes:
+    def store(self, new: CertifiableKey, chain: tuple[bytes, ...]) -> bytes:
         """Write key and chain where the agent finds them; gives the file's content."""
-        content = new.private_pem() + chain_pem(chain)
+        content = (new.private_pem() if isinstance(new, NewKey) else b"") + chain_pem(chain)
         self.put(new.request.address, content)
         self.drop_waiting(new.request.address)
         return content
@@ -130,6 +170,14 @@ class KeyFiles:
     def drop_waiting(self, address: str) -> None:
         """Forget the key that waits."""
         self._unlink(self._state.waiting_file(address))
+
+    def refused(self, address: str) -> None:
+        """Forget the key that waits, because its request was answered with no.
+
+        One on a token is kept: tokens are small, so it is tried again, and no second one is made beside it.
+        """
+        if self._place is None:
+            self.drop_waiting(address)
 
     def remove(self, address: str, key_id: str) -> None:
         """Remove the key of a certificate, wherever it lies."""
@@ -160,8 +208,11 @@ class KeyFiles:
         return self.path / ASIDE / f"{key_id}.pem"
 
     def _is(self, content: bytes, key_id: str) -> bool:
-        first = next(iter(read_certificates(self._state.source, content)), None)
-        return first is not None and key_id_of(first.public_bytes(Encoding.DER)) == key_id
+        try:
+            found = read_certificates(self._state.source, content)
+        except SourceAnswer:
+            return False
+        return any(key_id_of(one.public_bytes(Encoding.DER)) == key_id for one in found)
 
     def _content(self, path: Path) -> bytes | None:
         try:

@@ -53,10 +53,10 @@ class Ledger:
 
     # Reading
 
-    def open_certificates(self, sources: Collection[str]) -> Iterator[dict[str, Any]]:
+    def open_certificates(self, sources: Collection[str], *, address: str = "") -> Iterator[dict[str, Any]]:
         """Give all certificates that something may still happen to, by address and source, as columns.
 
-        ``is_shared`` tells whether the database has the key.
+        ``is_shared`` tells whether the database has the key. With ``address``, those of one person alone.
         """
         query = (
             select(*READ, materials.c.sealed.is_not(None).label("is_shared"))
@@ -64,6 +64,8 @@ class Ledger:
             .where(certificates.c.status.not_in(sorted(OVER)), certificates.c.source.in_(sorted(sources)))
             .order_by(certificates.c.address, certificates.c.source, certificates.c.id)
         )
+        if address:
+            query = query.where(certificates.c.address == address)
         with self.database.look() as connection:
             result = connection.execution_options(yield_per=1000).execute(query)
             for row in result.mappings():

@@ -13,12 +13,11 @@ from enum import StrEnum
 from typing import Final
 
 from mailsigil.keys.errors import NotSupported, Pending, SourceAnswer, SourceError, SourceRefused
-from mailsigil.keys.newkey import NewKey
 from mailsigil.keys.register import Reason
-from mailsigil.keys.source import Recalls, Withdraws
+from mailsigil.keys.source import CertifiableKey, Recalls, Withdraws
 from mailsigil.keys.subject import SubjectRequest
 from mailsigil.lifecycle.actions import Action, Cause, Held, Kind
-from mailsigil.lifecycle.errors import LifecycleError
+from mailsigil.lifecycle.errors import DatabaseError, LifecycleError
 from mailsigil.lifecycle.ledger import Ledger
 from mailsigil.lifecycle.records import Changes, Copy, NewCertificate, Turn
 from mailsigil.lifecycle.rows import facts_of
@@ -55,6 +54,8 @@ class Result:
     action: Action
     outcome: Outcome
     sentence: str
+    error: SourceError | None = None
+    """What the source said, where that was no."""
 
 
 @dataclass(slots=True)
@@ -99,8 +100,12 @@ class Hands:
                 with place.state.alone(step.address):
                     sentence = self._do(place, seat, step)
             except Pending as error:
-                self._note(seat, step, Outcome.PENDING, str(error))
-            except (SourceError, LifecycleError) as error:
+                self._note(seat, step, Outcome.PENDING, str(error), error)
+            except SourceError as error:
+                self._note(seat, step, Outcome.FAILED, str(error), error)
+            except DatabaseError:
+                raise
+            except LifecycleError as error:
                 self._note(seat, step, Outcome.FAILED, str(error))
             except OSError as error:
                 self._note(seat, step, Outcome.FAILED, f"{error.filename or 'a file'}: {error.strerror}.")
@@ -151,7 +156,7 @@ class Hands:
         except Pending:
             raise
         except (SourceRefused, SourceAnswer) as error:
-            place.files.drop_waiting(request.address)
+            place.files.refused(request.address)
             seat.changes.turns.append(Turn(held=asked, status=Status.FAILED, why=str(error)))
             raise
         facts = facts_of(chain[0])
@@ -175,7 +180,7 @@ class Hands:
     ) -> tuple[bytes, tuple[bytes, ...]]:
         """Gives the key file and the chain, which are in their place by then."""
         files = place.files
-        if step.kind is Kind.RESUME and (found := self._stored(place, seat, request)) is not None:
+        if step.kind is Kind.RESUME and (found := self._stored(place, request)) is not None:
             return found
         if place.maker is not None:
             made, chain = place.maker.make(request)
@@ -192,20 +197,25 @@ class Hands:
             chain = place.issuer.enrol(request, new)
         return files.store(new, chain), chain
 
-    def _stored(
-        self, place: Workplace, seat: Turnover, request: SubjectRequest
-    ) -> tuple[bytes, tuple[bytes, ...]] | None:
+    def _stored(self, place: Workplace, request: SubjectRequest) -> tuple[bytes, tuple[bytes, ...]] | None:
         """A certificate that came, and that nobody had the time to write down."""
-        key = place.files.key(request.address)
-        if key is None or key.credential.key_id in self.ledger.by_key_id([key.credential.key_id]):
+        chain = place.files.chain(request.address)
+        facts = facts_of(chain[0]) if chain else None
+        if (
+            facts is None
+            or facts.valid_until <= self.now()
+            or facts.key_id in self.ledger.by_key_id([facts.key_id])
+        ):
             return None
-        content = place.files.content(request.address, key.credential.key_id)
-        if content is None or key.valid_until <= self.now():
+        content = place.files.content(request.address, facts.key_id)
+        if content is None:
             return None
         place.files.drop_waiting(request.address)
-        return content, (key.credential.certificate, *key.credential.intermediates)
+        return content, chain
 
-    def _recalled(self, place: Workplace, request: SubjectRequest, new: NewKey) -> tuple[bytes, ...] | None:
+    def _recalled(
+        self, place: Workplace, request: SubjectRequest, new: CertifiableKey
+    ) -> tuple[bytes, ...] | None:
         """What the authority issued for this key, and what never arrived."""
         return place.issuer.recall(request, new) if isinstance(place.issuer, Recalls) else None
 
@@ -340,8 +350,10 @@ class Hands:
         seat.changes.remarks.append((held, "shared", "encrypted, for the other mail servers"))
         return "shared"
 
-    def _note(self, seat: Turnover, step: Action, outcome: Outcome, sentence: str) -> None:
-        seat.results.append(Result(step, outcome, sentence))
+    def _note(
+        self, seat: Turnover, step: Action, outcome: Outcome, sentence: str, error: SourceError | None = None
+    ) -> None:
+        seat.results.append(Result(step, outcome, sentence, error))
         held = step.held or seat.asked
         if outcome is not Outcome.DONE and held is not None:
             seat.changes.remarks.append((held, outcome.value, f"{step.kind}: {sentence}"))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from mailsigil.config.lifecycle import LifecycleSettings
 from mailsigil.config.sources import EnrolmentSettings, SourceSettings
 from mailsigil.keys.keyring import StateFolder
+from mailsigil.keys.placed_keyring import KeyPlace
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.source import ChoosesKind, Issuer, KeyMaker
-from mailsigil.keys.sources.build import STATE_FOLDER, build_issuing
+from mailsigil.keys.sources.build import build_issuing, build_place, state_folder
 from mailsigil.lifecycle.actions import Rules
 from mailsigil.lifecycle.desired import SourceRules
 from mailsigil.lifecycle.key_files import KeyFiles
@@ -28,6 +28,8 @@ class Workplace:
     state: StateFolder
     kind: KeyKind
     maker: KeyMaker | None = None
+    keys: KeyPlace | None = None
+    """Where keys are made that do not lie in files."""
     renew_before: timedelta = timedelta(days=30)
 
     @property
@@ -38,7 +40,7 @@ class Workplace:
     @property
     def files(self) -> KeyFiles:
         """Its key files on this machine."""
-        return KeyFiles(self.state)
+        return KeyFiles(self.state, self.keys)
 
     def key_kind(self) -> KeyKind:
         """The kind of key to make. Raises SourceError."""
@@ -76,7 +78,8 @@ def _workplace(source: SourceSettings, now: Callable[[], datetime]) -> Workplace
         ),
         issuer=issuing.issuer,
         maker=issuing.maker,
-        state=StateFolder(source.name, Path(enrolment.state or STATE_FOLDER / source.name)),
+        keys=build_place(source, state_folder(source), now=now),
+        state=StateFolder(source.name, state_folder(source)),
         kind=KeyKind(enrolment.key),
         renew_before=timedelta(days=enrolment.renew_days),
     )

@@ -43,6 +43,7 @@ class _Worker:
     ready: bool = False
     leaving: bool = False
     reloading: bool = False
+    beside: bool = False
 
 
 def _nothing() -> None:
@@ -57,6 +58,9 @@ class Supervisor:
     when it raises, the error is logged and no worker is told. ``on_stop`` runs in the supervisor when
     workers begin to retire for good; it must not raise. ``drain_seconds`` is the time workers have to
     finish their open work on the way out; a second SIGTERM or SIGINT ends it.
+
+    ``beside`` runs in one more child, which does other work: when it fails, it is started again after a
+    pause of its own, and holds no worker up.
     """
 
     def __init__(
@@ -68,10 +72,14 @@ class Supervisor:
         on_reload: Callable[[], None] = _nothing,
         on_stop: Callable[[], None] = _nothing,
         notify: Notifier | None = None,
+        beside: Callable[[WorkerControl], None] | None = None,
     ) -> None:
         if count < 1:
             raise ValueError("a supervisor needs at least one worker")
         self._spawn = spawn
+        self._beside = beside
+        self._beside_deaths = 0
+        self._beside_start = 0.0
         self._count = count
         self._drain_seconds = drain_seconds
         self._on_reload = on_reload
@@ -113,11 +121,18 @@ class Supervisor:
     def _fill(self) -> None:
         """Start what is missing, unless starting has to wait."""
         while self._stop_deadline is None and time.monotonic() >= self._next_start:
-            if sum(not worker.leaving for worker in self._workers.values()) >= self._count:
-                return
-            self._fork()
+            if self._active(beside=False) >= self._count:
+                break
+            self._fork(self._spawn)
+        if self._stop_deadline is not None or self._beside is None or self._active(beside=True):
+            return
+        if time.monotonic() >= self._beside_start:
+            self._fork(self._beside, beside=True)
 
-    def _fork(self) -> None:
+    def _active(self, *, beside: bool) -> int:
+        return sum(not worker.leaving and worker.beside is beside for worker in self._workers.values())
+
+    def _fork(self, spawn: Callable[[WorkerControl], None], *, beside: bool = False) -> None:
         ours, theirs = Line.pair()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -135,14 +150,20 @@ class Supervisor:
             return
         if pid == 0:
             ours.close()
-            self._child(theirs, mask, parent)
+            self._child(theirs, mask, parent, spawn)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
-        worker = _Worker(pid=pid, line=ours, born=time.monotonic())
+        worker = _Worker(pid=pid, line=ours, born=time.monotonic(), beside=beside)
         self._workers[pid] = worker
         self._selector.register(ours.fileno(), selectors.EVENT_READ, worker)
 
-    def _child(self, line: Line, mask: set[int | signal.Signals], parent: int) -> None:
+    def _child(
+        self,
+        line: Line,
+        mask: set[int | signal.Signals],
+        parent: int,
+        spawn: Callable[[WorkerControl], None],
+    ) -> None:
         """The life of a worker; never returns."""
         status = 1
         try:
@@ -163,7 +184,7 @@ class Supervisor:
             gc.freeze()
             gc.set_threshold(_COLLECT_EVERY)
             if os.getppid() == parent:
-                self._spawn(control)
+                spawn(control)
             status = 0
         except Exception as error:
             log.error("worker %d: %s: %s", os.getpid(), type(error).__name__, error, exc_info=True)
@@ -188,9 +209,10 @@ class Supervisor:
         now = time.monotonic()
         if self._stop_deadline is not None:
             return max(0.0, self._stop_deadline - now)
-        if now < self._next_start:
-            return self._next_start - now
-        return None
+        starts = [self._next_start]
+        if self._beside is not None and not self._active(beside=True):
+            starts.append(self._beside_start)
+        return min((start - now for start in starts if now < start), default=None)
 
     def _signal(self, number: int) -> None:
         if number == signal.SIGHUP and self._stop_deadline is None:
@@ -206,7 +228,7 @@ class Supervisor:
             return
         if word is Word.READY:
             worker.ready = True
-            self._ever_ready = True
+            self._ever_ready = self._ever_ready or not worker.beside
         elif word is Word.RELOADED:
             worker.reloading = False
         elif word is Word.RETIRING:
@@ -216,7 +238,7 @@ class Supervisor:
 
     def _tell_ready(self) -> None:
         """Tell the service manager once a start or a reload is complete."""
-        active = [worker for worker in self._workers.values() if not worker.leaving]
+        active = [worker for worker in self._workers.values() if not worker.leaving and not worker.beside]
         if not self._awaiting_ready or self._stop_deadline is not None or len(active) < self._count:
             return
         if all(worker.ready and not worker.reloading for worker in active):
@@ -280,6 +302,11 @@ class Supervisor:
             return
         how = f"signal {-code}" if code < 0 else f"status {code}"
         log.error("worker %d ended by %s, another takes its place", worker.pid, how)
+        if worker.beside:
+            lived = time.monotonic() - worker.born
+            self._beside_deaths = 0 if lived >= _MAX_DELAY else self._beside_deaths + 1
+            self._beside_start = time.monotonic() + min(_MAX_DELAY, _FIRST_DELAY * 2**self._beside_deaths)
+            return
         if time.monotonic() - worker.born >= _YOUNG_SECONDS:
             self._early_deaths = 0
             return

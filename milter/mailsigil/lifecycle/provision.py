@@ -1,0 +1,166 @@
+"""The first mail of somebody who has no certificate yet: provisioned while it waits.
+
+The same steps as in a run, for one employee, with the same claims: two mail servers that get a first mail at
+the same time ask for one certificate. Only such a mail waits for the database.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from mailsigil.config.settings import Settings
+from mailsigil.directory.api import DirectoryUnavailable, OwnAddress, Population
+from mailsigil.keys.errors import Pending, SourceError, SourceRefused, SourceUnavailable
+from mailsigil.keys.files import address_file_name
+from mailsigil.lifecycle.actions import ASKS_FOR_ONE, Action, Held, Kind
+from mailsigil.lifecycle.actual import read_file
+from mailsigil.lifecycle.carry_out import Carrier, Pace
+from mailsigil.lifecycle.desired import Desired, Standing, for_domain, wanted
+from mailsigil.lifecycle.errors import LifecycleError
+from mailsigil.lifecycle.ledger import Ledger
+from mailsigil.lifecycle.plan import decide
+from mailsigil.lifecycle.rows import held_of
+from mailsigil.lifecycle.run import House, open_house
+from mailsigil.lifecycle.steps import Hands, Outcome, Result
+from mailsigil.lifecycle.workplace import Workplace, rules_of
+
+LEASE: Final = timedelta(seconds=90)
+"""So long another process waits for one that died over a first mail."""
+LOOK_AGAIN: Final = 0.1
+"""Seconds between two looks at whether another process, or mail server, has come to its end."""
+_ONLY: Final = frozenset({*ASKS_FOR_ONE, Kind.INSTALL, Kind.ADOPT, Kind.RELEASE})
+"""What a mail may bring about; everything else is left to the next run."""
+_ASK_AGAIN: Final = 60.0
+
+
+class Provisioner:
+    """Gives single addresses their first certificate. Safe to share between threads; made after the fork.
+
+    The database is opened with the first question, so that its troubles keep no agent from starting.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        directory: Callable[[], Population],
+        *,
+        now: Callable[[], datetime],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._now = now
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._house: House | None = None
+
+    def provision(self, source: str, address: str) -> None:
+        """Put key and certificate of an address into the source's state folder. Raises SourceError."""
+        try:
+            self._provision(source, address)
+        except DirectoryUnavailable as error:
+            raise SourceUnavailable(
+                source, f"the directory does not tell who {address} is: {error}", "See to the directory"
+            ) from error
+        except LifecycleError as error:
+            raise SourceUnavailable(source, error.sentence, error.mend) from error
+
+    def _provision(self, source: str, address: str) -> None:
+        house = self._opened()
+        place = house.places[source]
+        wish = self._wish(house, place, address)
+        deadline = self._clock() + house.settings.provision_seconds
+        ledger = Ledger(house.database, node=house.node, who="first mail")
+        while True:
+            result = self._once(house, place, ledger, wish)
+            if result is None or result.outcome is Outcome.DONE:
+                return
+            if result.outcome is not Outcome.LEFT_OPEN or self._clock() >= deadline:
+                raise _error(source, result)
+            self._sleep(LOOK_AGAIN)
+
+    def _wish(self, house: House, place: Workplace, address: str) -> Desired:
+        """What the address is to have; raises SourceRefused where that is nothing."""
+        if address in place.rules.domain_addresses:
+            return replace(for_domain(place.rules, address), standing=Standing.WANTED)
+        directory = house.directory
+        facts = directory.identity(address)
+        person = directory.person_by_address(address)
+        if person is None:
+            raise SourceRefused(
+                place.name,
+                facts.trouble or f"nobody in the directory has the address {address}",
+                "Give it to one person in the directory, or in the policy file",
+            )
+        own = OwnAddress(address=address, identity=facts, policies=directory.policies(address))
+        wish = wanted(person, own, place.rules, first=True, at=self._now())
+        if wish.standing is not Standing.WANTED:
+            raise SourceRefused(
+                place.name, f"{address} gets no certificate: {wish.why}", "See mailsigil explain"
+            )
+        return wish
+
+    def _once(self, house: House, place: Workplace, ledger: Ledger, wish: Desired) -> Result | None:
+        """Do what a run would do for this address; None: there is nothing to do."""
+        rules = rules_of(house.settings, house.places, node=house.node)
+        steps = [
+            step
+            for step in decide(wish, self._held(place, ledger, wish), rules, at=self._now())
+            if isinstance(step, Action) and step.kind in _ONLY
+        ]
+        if not steps:
+            return None
+        hands = Hands(
+            ledger=ledger,
+            seal=house.seal,
+            overlap=timedelta(days=house.settings.overlap_days),
+            keep_keys=house.settings.keep_keys,
+            now=self._now,
+        )
+        carrier = Carrier(
+            ledger,
+            house.places,
+            hands,
+            pace=Pace(house.settings.per_second),
+            at_once=1,
+            now=self._now,
+            lease=LEASE,
+        )
+        report = carrier.carry_out(steps)
+        if report.trouble:
+            raise SourceUnavailable(place.name, report.trouble[0].rstrip("."), "See the log")
+        return next((each for each in report.results if each.outcome is not Outcome.DONE), report.results[-1])
+
+    def _held(self, place: Workplace, ledger: Ledger, wish: Desired) -> list[Held]:
+        found = read_file(place, address_file_name(wish.address))
+        key_id = found.key_id if found is not None else ""
+        aside = place.files.aside()
+        held = [
+            held_of(row, is_shared=bool(row["is_shared"]), is_aside=row["key_id"] in aside, file_key=key_id)
+            for row in ledger.open_certificates([place.name], address=wish.address)
+        ]
+        if found is not None and key_id not in ledger.by_key_id([key_id]):
+            held.append(found)
+        return held
+
+    def _opened(self) -> House:
+        with self._lock:
+            if self._house is None:
+                self._house = open_house(self._settings, self._directory(), now=self._now)
+            return self._house
+
+
+def _error(source: str, result: Result) -> SourceError:
+    """What the key agent is told; it asks again after a while, or with the next mail."""
+    if result.error is not None:
+        return result.error
+    if result.outcome is Outcome.PENDING:
+        return Pending(source, retry_after=_ASK_AGAIN)
+    return SourceUnavailable(source, result.sentence.rstrip("."), "It is tried again with the next mail")
