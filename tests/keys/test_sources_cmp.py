@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from keys.employees import ALICE, certificate, employee, new_key
 from mailsigil.cms.algorithms import default_scheme, sign_with
-from mailsigil.keys.errors import SourceAnswer, SourceError, SourceRefused
+from mailsigil.keys.errors import Pending, SourceAnswer, SourceError, SourceRefused
 from mailsigil.keys.newkey import NewKey
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.secret_files import SecretFile
@@ -137,6 +137,46 @@ def test_a_wrong_answer_is_told(
 ) -> None:
     with authority.server(mode) as server, pytest.raises(error, match=words):
         authority.client(server).enrol(REQUEST, NewKey.generate(REQUEST, KeyKind.P256))
+
+
+@pytest.mark.parametrize("implicit", [True, False], ids=["implicit", "confirmed"])
+def test_a_decision_that_takes_its_time(authority: Authority, implicit: bool) -> None:
+    """RFC 9483 4.4: status waiting, then pollReq and pollRep in the same transaction, then the certificate."""
+    new = NewKey.generate(REQUEST, KeyKind.P256)
+    with authority.server("wait", implicit=implicit) as server:
+        client = authority.client(server)
+        for _ in range(2):
+            with pytest.raises(Pending, match="ask again in 7 s") as caught:
+                client.enrol(REQUEST, new)
+            assert caught.value.retry_after == 7
+        leaf = x509.load_der_x509_certificate(client.enrol(REQUEST, new)[0])
+        assert leaf.public_key() == new.private_key().public_key()
+        assert client._waiting == {}
+
+
+def test_a_renewal_that_takes_its_time(authority: Authority, tmp_path: Path) -> None:
+    new, successor = (NewKey.generate(REQUEST, KeyKind.P256) for _ in range(2))
+    with authority.server() as server:
+        leaf = x509.load_der_x509_certificate(authority.client(server).enrol(REQUEST, new)[0])
+    held = HeldKey(soft_key(new.private_key(), leaf, [], origin=tmp_path), tmp_path)
+    with authority.server("wait") as server:
+        client = authority.client(server)
+        for _ in range(2):
+            with pytest.raises(Pending):
+                client.renew(REQUEST, successor, current=held)
+        assert client.renew(REQUEST, successor, current=held)
+
+
+def test_a_no_after_a_while_is_a_no(authority: Authority) -> None:
+    new = NewKey.generate(REQUEST, KeyKind.P256)
+    with authority.server("wait-reject") as server:
+        client = authority.client(server)
+        for _ in range(2):
+            with pytest.raises(Pending):
+                client.enrol(REQUEST, new)
+        with pytest.raises(SourceRefused, match="notAuthorized, this person is not known here"):
+            client.enrol(REQUEST, new)
+        assert client._waiting == {}
 
 
 def test_a_wrong_secret_is_told(authority: Authority, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 /* A CMP authority on libcrypto's OSSL_CMP_SRV, for tests: reads requests on standard input and writes answers on
  * standard output, each as four octets of length and DER. Arguments: CA certificate, CA key, shared secret, and
- * how to behave: "issue", "other-address", "other-key", "no-purpose", "expired", "reject".
+ * how to behave: "issue", "other-address", "other-key", "no-purpose", "expired", "reject", "wait" (ask again in
+ * seven seconds, twice), "wait-reject" (the same, and then no).
  */
 #include <arpa/inet.h>
 #include <openssl/cmp.h>
@@ -14,6 +15,8 @@
 static X509 *ca;
 static EVP_PKEY *ca_key, *other_key;
 static const char *mode;
+static OSSL_CMP_MSG *waiting; /* the request that is not decided yet */
+static int polls;
 
 static void add(X509 *cert, int nid, const char *value) {
     X509V3_CTX ctx;
@@ -48,7 +51,12 @@ static EVP_PKEY *template_key(const OSSL_CRMF_CERTTEMPLATE *tmpl) {
 
 static OSSL_CMP_PKISI *certify(OSSL_CMP_SRV_CTX *srv, const OSSL_CMP_MSG *req, int id, const OSSL_CRMF_MSG *crm,
                                const X509_REQ *p10, X509 **out, STACK_OF(X509) **chain, STACK_OF(X509) **pubs) {
-    if (!strcmp(mode, "reject"))
+    if (!strncmp(mode, "wait", 4) && waiting == NULL) {
+        waiting = OSSL_CMP_MSG_dup(req);
+        polls = 0;
+        return OSSL_CMP_STATUSINFO_new(OSSL_CMP_PKISTATUS_waiting, 0, NULL);
+    }
+    if (!strcmp(mode, "reject") || !strcmp(mode, "wait-reject"))
         return OSSL_CMP_STATUSINFO_new(OSSL_CMP_PKISTATUS_rejection, 1 << OSSL_CMP_PKIFAILUREINFO_notAuthorized,
                                        "this person is not known here");
     OSSL_CRMF_CERTTEMPLATE *tmpl = crm != NULL ? OSSL_CRMF_MSG_get0_tmpl(crm) : NULL;
@@ -88,6 +96,15 @@ static OSSL_CMP_PKISI *revoke(OSSL_CMP_SRV_CTX *srv, const OSSL_CMP_MSG *req, co
 static int confirmed(OSSL_CMP_SRV_CTX *srv, const OSSL_CMP_MSG *req, int id, const ASN1_OCTET_STRING *hash,
                      const OSSL_CMP_PKISI *si) { return 1; }
 
+/* Decided after two polls: then the request of before is processed once more. */
+static int polled(OSSL_CMP_SRV_CTX *srv, const OSSL_CMP_MSG *req, int id, OSSL_CMP_MSG **decided, int64_t *seconds) {
+    *decided = NULL;
+    *seconds = 7;
+    if (waiting == NULL) return 0;
+    if (++polls > 2) *decided = waiting; /* certify() is called with it, and then issues or rejects */
+    return 1;
+}
+
 int main(int argc, char **argv) {
     static unsigned char buffer[1 << 20];
     BIO *in = BIO_new_file(argv[1], "r");
@@ -98,7 +115,7 @@ int main(int argc, char **argv) {
     mode = argv[4];
     OSSL_CMP_SRV_CTX *srv = OSSL_CMP_SRV_CTX_new(NULL, NULL);
     OSSL_CMP_CTX *ctx = OSSL_CMP_SRV_CTX_get0_cmp_ctx(srv);
-    OSSL_CMP_SRV_CTX_init(srv, NULL, certify, revoke, NULL, NULL, confirmed, NULL);
+    OSSL_CMP_SRV_CTX_init(srv, NULL, certify, revoke, NULL, NULL, confirmed, polled);
     OSSL_CMP_SRV_CTX_set_grant_implicit_confirm(srv, argc > 5 && !strcmp(argv[5], "implicit"));
     OSSL_CMP_CTX_set1_cert(ctx, ca);
     OSSL_CMP_CTX_set1_pkey(ctx, ca_key);
