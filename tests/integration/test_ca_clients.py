@@ -244,9 +244,7 @@ def test_strongswan(ca: CaServe, tmp_path: Path) -> None:
     assert first.public_key() != second.public_key()
 
 
-@pytest.mark.skipif(
-    libest.folder() is None, reason="libest's estclient is not here: MAILSIGIL_LIBEST names its folder"
-)
+@pytest.mark.skipif(libest.folder() is None, reason=libest.MISSING)
 def test_libest(ca: CaServe, tmp_path: Path) -> None:
     base = libest.folder()
     assert base is not None

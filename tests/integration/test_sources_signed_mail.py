@@ -44,7 +44,7 @@ def _missing(kind: str) -> str:
     if kind == "cmp" and not can_compile():
         return "the CMP server is not built without gcc and libssl-dev"
     if kind == "est" and libest.why_not():
-        return f"{libest.why_not()} MAILSIGIL_LIBEST"
+        return libest.why_not()
     return ""
 
 

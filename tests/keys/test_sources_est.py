@@ -31,7 +31,7 @@ from servers.libest import PASSWORD, USER, LibEst, why_not
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(bool(why_not()), reason=f"{why_not()} MAILSIGIL_LIBEST"),
+    pytest.mark.skipif(bool(why_not()), reason=why_not()),
 ]
 REQUEST = SubjectRequest(address=ALICE)
 

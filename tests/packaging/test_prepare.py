@@ -38,6 +38,7 @@ class Machine:
         state = (self.folder / "pyproject.toml").read_bytes()
         state += (self.folder / "packaging" / "prepare").read_bytes()
         (venv / f".prepared{kind}").write_text(f"{hashlib.sha256(state).hexdigest()}  -")
+        (venv / ".tried-libest").touch()
 
     def prepare(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run it."""
@@ -91,6 +92,21 @@ def test_nothing_is_done_twice_and_that_quickly(purpose: str, kind: str, machine
     # A third of it on an idle machine; tests run beside this one.
     assert time.monotonic() - before < 1
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["debian-13", "debian-12"])
+def test_libest_is_unpacked_beside_where_it_can_be_had(there: bool, machine: Machine) -> None:
+    machine.prepared("[test]")
+    (machine.folder / ".venv" / ".tried-libest").unlink()
+    machine.program("apt-get", "touch libest3_1.deb libest-utils_1.deb" if there else "exit 100")
+    unpack = 'mkdir -p "$3/usr/bin"; touch "$3/usr/bin/estserver"; chmod 755 "$3/usr/bin/estserver"'
+    machine.program("dpkg-deb", unpack)
+    done = machine.prepare("test")
+    assert done.returncode == 0
+    assert (machine.folder / ".venv" / "libest" / "usr" / "bin" / "estserver").exists() == there
+    assert ("libest cannot be had from this system's sources" in done.stderr) != there
+    # Not again with each run.
+    assert machine.prepare("test").stderr == ""
 
 
 @pytest.mark.parametrize("change", ["pyproject.toml", "packaging/prepare"])

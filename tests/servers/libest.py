@@ -14,16 +14,23 @@ USER, PASSWORD = "estuser", "estpwd"
 _PORT = 8085
 
 
+MISSING = (
+    "libest is not here: packaging/prepare finds it on Debian 13; elsewhere unpack Debian 13's libest3 and"
+    " libest-utils, and name the folder in MAILSIGIL_LIBEST"
+)
+
+
 def folder() -> Path | None:
-    """Where libest is: MAILSIGIL_LIBEST names the folder that its packages were unpacked into."""
-    named = Path(os.environ.get("MAILSIGIL_LIBEST", "/"))
-    return named if (named / "usr/bin/estserver").exists() else None
+    """Where libest is: the folder of MAILSIGIL_LIBEST, where packaging/prepare put it, or installed."""
+    named = os.environ.get("MAILSIGIL_LIBEST")
+    places = [Path(named)] if named else [Path(sys.prefix) / "libest", Path("/")]
+    return next((place for place in places if (place / "usr/bin/estserver").exists()), None)
 
 
 def why_not() -> str:
     """Why it cannot be run here; empty where it can."""
     if folder() is None:
-        return "libest is not here: unpack libest3 and libest-utils of Debian 13, and name the folder in"
+        return MISSING
     if os.geteuid() != 0 or not shutil.which("unshare"):
         return "only root can give estserver a network namespace"
     return ""
