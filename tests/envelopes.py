@@ -17,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mailsigil.keys.key_files import keys_from, read_key_file
 from mailsigil.keys.soft_key import SoftKey
+from mailsigil.message.fields import parse_fields
 
 BOB = "bob@bank.example"
 ENTITY = b"Content-Type: text/plain; charset=us-ascii\r\n\r\nThe code of the vault is 1234.\r\n"
@@ -168,3 +169,14 @@ def mail(cms: bytes, *, author: str = "Alice Example <alice@bank.example>", more
         b' name="smime.p7m"\r\nContent-Transfer-Encoding: base64\r\n'
         b'Content-Disposition: attachment; filename="smime.p7m"\r\n\r\n' + body
     )
+
+
+def enclosed(
+    raw: bytes, recipients: tuple[Person, ...], folder: Path, *, cipher: str = "-aes-256-gcm"
+) -> bytes:
+    """A whole message whose content is encrypted: the header stays outside."""
+    fields, start = parse_fields(raw)
+    entity = b"".join(field.raw for field in fields if field.key.startswith(b"content-"))
+    outer = b"".join(f.raw for f in fields if not f.key.startswith((b"content-", b"mime-")))
+    closed = mail(encrypt(entity + b"\r\n" + raw[start:], recipients, folder, cipher=cipher))
+    return outer + closed[closed.index(b"MIME-Version") :]

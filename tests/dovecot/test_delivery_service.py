@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from envelopes import BOB, ENTITY, Person, encrypt, mail, person
+from envelopes import BOB, ENTITY, Person, enclosed, person
 from mailsigil.demo.dovecot import MAIL_USER, Dovecot, wait_for_mail
 from mailsigil.demo.organisation import HOST, Organisation, found
 from mailsigil.demo.programs import Daemon, accepts
-from mailsigil.message.fields import parse_fields
 from servers.dovecots import PASSWORD, ROOTS, deliver, imap
 from servers.sieve import FILTERS, compile_scripts, open_folder, sieve_dovecot
 
@@ -59,15 +58,11 @@ class House:
         command = [sys.executable, "-m", "mailsigil", "sign", "--cert", str(pem)]
         return subprocess.run(command, input=raw, capture_output=True, check=True, timeout=60).stdout
 
-    def encrypted(self, raw: bytes, **more: object) -> bytes:
+    def encrypted(
+        self, raw: bytes, *, recipients: tuple[Person, ...] = (), cipher: str = "-aes-256-cbc"
+    ) -> bytes:
         """A whole message, encrypted to Bob with its header outside."""
-        fields, start = parse_fields(raw)
-        entity = b"".join(f.raw for f in fields if f.key.startswith(b"content-")) + b"\r\n" + raw[start:]
-        given = {"recipients": (person("rsa"),), **more}
-        cms = encrypt(entity, given.pop("recipients"), self.organisation.folder, **given)  # type: ignore[arg-type]
-        outer = b"".join(f.raw for f in fields if not f.key.startswith((b"content-", b"mime-")))
-        body = mail(cms)
-        return outer + body[body.index(b"MIME-Version") :]
+        return enclosed(raw, recipients or (person("rsa"),), self.organisation.folder, cipher=cipher)
 
     def deliver(self, raw: bytes, *, to: str = BOB) -> tuple[bytes, bytes]:
         """Delivers a message and gives what IMAP shows: the message, and its flags."""
