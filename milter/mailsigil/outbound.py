@@ -133,10 +133,11 @@ def wanted(
     if not levels:
         raise NoCredential(entitled.reason)
     domain = domain_entitlement(facts, at=at).capped(most) if policy.domain_signature.value else frozenset()
+    rules = policy.certificates.value
     return Wanted(
         levels=levels,
         domain_levels=domain,
-        rule=first_rule(policy.certificates.value, [_key_of(each) for each in recipients]),
+        rule=first_rule(rules, [_key_of(each) for each in recipients]) if rules else None,
         levels_of=levels_of,
         hint=f"{entitled.reason}; policy wants {most.value}",
     )
