@@ -25,7 +25,7 @@ _CLOSING = re.compile(rb"--[ \t]*(?:\r\n)?")
 _PADDING = 80
 
 # A line that another parser, or one that was told another boundary, takes for a boundary line.
-_LIKE_BOUNDARY = re.compile(rb"(?:\A|[\r\n])[ \t]*--")
+_LIKE_BOUNDARY = re.compile(rb"[\r\n][ \t]*--")
 # There are parsers that take text before the first boundary for a part as soon as it begins like a header,
 # and programs that look for uuencoded files in any text.
 _LIKE_PART = re.compile(
@@ -45,6 +45,7 @@ def division_fault(body: Spool, root: Part) -> str:
         or _preamble_fault(body, root)
         or _line_fault(body, root)
         or _header_fault(body, root)
+        or _padding_fault(body, root)
     )
 
 
@@ -71,7 +72,7 @@ def _preamble_fault(body: Spool, root: Part) -> str:
     if end - start > PREAMBLE_LIMIT or b"\0" in preamble:
         return "too much stands before the signed part"
     # Readers that compare only the beginning of a line, or take a bare CR for its end, would start here.
-    if b"--" + root.boundary in preamble or _LIKE_BOUNDARY.search(preamble):
+    if b"--" + root.boundary in preamble or _like_boundary(preamble):
         return "a second beginning before the signed part"
     if _LIKE_PART.search(preamble.replace(b"\r", b"\r\n").replace(b"\r\n\n", b"\r\n")):
         return "something like a part of its own before the signed part"
@@ -80,6 +81,11 @@ def _preamble_fault(body: Spool, root: Part) -> str:
     if preamble.strip() and not (versions and all(_MIME_1.match(each.unfolded) for each in versions)):
         return "text before the signed part, and no MIME-Version field that says 1.0"
     return ""
+
+
+def _like_boundary(text: bytes) -> bool:
+    # Most text has no two hyphens at all.
+    return b"--" in text and _LIKE_BOUNDARY.search(b"\n" + text) is not None
 
 
 def _line_fault(body: Spool, root: Part) -> str:
@@ -106,10 +112,36 @@ def _header_fault(body: Spool, root: Part) -> str:
     header = body.read(
         signature.header_start, min(signature.body_start, signature.header_start + _HEADER_LIMIT)
     )
-    if b"--" + root.boundary in header or _LIKE_BOUNDARY.search(header):
+    if b"--" + root.boundary in header or _like_boundary(header):
         return "a boundary line in the header of the signature part"
-    if signature.encoding != "base64" and _LIKE_BOUNDARY.search(_whole(body, signature)):
+    if signature.encoding != "base64" and _like_boundary(_whole(body, signature)):
         return "a boundary line in the signature"
+    return ""
+
+
+# What the header of a signature part holds in mail of all senders known.
+_USUAL = {
+    b"content-type": re.compile(
+        rb'application/(?:x-)?pkcs7-signature(?:; ?name="?[a-z0-9.]{1,20}"?)?;?', re.IGNORECASE
+    ),
+    b"content-transfer-encoding": re.compile(rb"base64", re.IGNORECASE),
+    b"content-disposition": re.compile(rb'attachment(?:; ?filename="?[a-z0-9.]{1,20}"?)?;?', re.IGNORECASE),
+    b"content-description": re.compile(
+        rb"S/MIME (?:Cryptographic|Digital) Signature|smime\.p7s", re.IGNORECASE
+    ),
+}
+
+
+def _padding_fault(body: Spool, root: Part) -> str:
+    """White space behind the boundary: readers that do not know the line show the header that follows it."""
+    signed, signature = root.children
+    line = body.read(signed.body_end, signature.header_start).removesuffix(b"\r\n")
+    if line == line.rstrip(b" \t"):
+        return ""
+    for field in signature.fields:
+        usual = _USUAL.get(field.key)
+        if usual is None or not usual.fullmatch(field.unfolded):
+            return f"a padded boundary line before a signature part with an unusual {field.key[:40].decode()}"
     return ""
 
 

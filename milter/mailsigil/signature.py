@@ -96,7 +96,7 @@ def _clear_signature(body: Spool, root: Part, store: Spool, limits: CmsLimits) -
     signed, signature = root.children
     if signature.media_type.full not in SMIME_SIGNATURE_TYPES or signature.children or signature.faults:
         raise _malformed(", ".join(signature.faults) or signature.media_type.full)
-    if any(chunk.strip() for chunk in body.chunks(*root.epilogue)):
+    if not all(chunk.isspace() for chunk in body.chunks(*root.epilogue)):
         raise ended(Reason.TRAILING)
     _require_one_reading(signature)
     if fault := division_fault(body, root):
@@ -112,7 +112,7 @@ def _clear_signature(body: Spool, root: Part, store: Spool, limits: CmsLimits) -
 
 
 def _is_blank(body: Spool, part: Part) -> bool:
-    return not any(chunk.strip() for chunk in body.chunks(part.body_start, part.body_end))
+    return all(chunk.isspace() for chunk in body.chunks(part.body_start, part.body_end))
 
 
 # --- Opaque: application/pkcs7-mime ----------------------------------------------------------------------
@@ -142,6 +142,8 @@ def _opaque_signature(body: Spool, root: Part, store: Spool, limits: CmsLimits) 
 _TWO_WAYS = re.compile(
     rb"[\\\x80-\xff]|=\?[^?\s]*\?[bq]\?|;\s*(?:boundary|protocol|smime-type|name)\*", re.IGNORECASE
 )
+_EMPTY_PARAMETER = re.compile(rb";[ \t]*;")
+_PARAMETER_NAME = re.compile(r"[A-Za-z0-9!#$&+.^_`{|}~-]+")  # RFC 2045 5.1, RFC 2231 7
 _QUOTED = re.compile(rb'"[^"]*"')
 _OTHER_BASE = (b"content-base", b"content-location")
 _SMIME_SUFFIXES = (".p7s", ".p7m", ".p7c", ".p7z")
@@ -152,8 +154,11 @@ def _require_one_reading(part: Part) -> None:
     for field in named(part.fields, b"content-type"):
         value = field.unfolded
         structural = _without_name(value) if part.media_type.type == "application" else value
-        if _TWO_WAYS.search(structural) or b"(" in _QUOTED.sub(b"", value):
+        bare = _QUOTED.sub(b'""', value)
+        if _TWO_WAYS.search(structural) or b"(" in bare or _EMPTY_PARAMETER.search(bare):
             raise _malformed("a Content-Type that not all readers understand", Reason.CONTENT_TYPE)
+    if not all(_PARAMETER_NAME.fullmatch(name) for name in part.media_type.params):
+        raise _malformed("a parameter name that not all readers take", Reason.CONTENT_TYPE)
     # RFC 2557 4: unsigned, these would send the relative links of the signed text elsewhere.
     if any(field.key in _OTHER_BASE for field in part.fields):
         raise _malformed("a Content-Base or Content-Location field that is not signed")

@@ -46,6 +46,27 @@ def boundary_cases() -> Iterator[Case]:
         "a boundary line before the signed part that is not ours",
         clear(before=OTHER),
     )
+    padded = (
+        b"\r\n--b1\t\r\nX-Note: Please pay to another account.\r\nContent-Type: application/pkcs7-signature"
+    )
+    yield (
+        "padded-boundary-between",
+        "structure",
+        "readers that do not know a boundary line with white space show the header of the signature part",
+        clear().replace(b"\r\n--b1\r\nContent-Type: application/pkcs7-signature", padded),
+    )
+    for name, junk in (
+        ("empty-parameter", b"; ; boundary=b1"),
+        ("odd-parameter", b"; mi)calg=x; boundary=b1"),
+        ("starred-parameter", b"; mi*calg=x; boundary=b1"),
+        ("colon-parameter", b"; mi:calg=x; boundary=b1"),
+    ):
+        yield (
+            name,
+            "content-type",
+            "readers that give up at such a parameter find no boundary and show the source",
+            clear(kind=CLEAR_TYPE.replace(b"; boundary=b1", junk), before=b"Please pay.\r\n"),
+        )
     for name, text in (
         ("part", b"Content-Type: text/plain\r\n\r\nPlease pay.\r\n"),
         ("paragraphs", b"Note: this mail is signed\r\n\r\nPlease pay.\r\n"),

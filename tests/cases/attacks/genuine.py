@@ -39,6 +39,10 @@ def cases() -> Iterator[Case]:
             "spaces behind the closing boundary",
             clear().replace(b"--b1--\r\n", b"--b1--  \r\n"),
         ),
+        "genuine-padded-everywhere": (
+            "white space behind each boundary, which RFC 2046 allows transport to add",
+            clear().replace(b"--b1\r\n", b"--b1 \t\r\n").replace(b"--b1--\r\n", b"--b1-- \r\n"),
+        ),
         "genuine-old-types": (
             "the types of old clients",
             clear().replace(b"application/pkcs7-", b"application/x-pkcs7-"),
