@@ -18,6 +18,7 @@ from mailsigil.config.surroundings import Remark, Severity, remarks
 from mailsigil.directory.file import FileDirectory
 from mailsigil.directory.opening import ldap_directory, servers_of, source_names
 from mailsigil.directory.review import review
+from mailsigil.dovecot.ask_doveconf import dovecot_remarks
 from mailsigil.keys.sources.review import review as review_sources
 from mailsigil.pki.anchors import AnchorError, load_anchor_file
 from mailsigil.policy.model import SigningMode
@@ -25,14 +26,19 @@ from mailsigil.policy.model import SigningMode
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
+@click.option(
+    "--doveconf",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="What `doveconf -n` printed, where Dovecot runs elsewhere.",
+)
 @config_option
-def command(config: Path, as_json: bool) -> None:
+def command(config: Path, as_json: bool, doveconf: Path | None) -> None:
     """Check the configuration and what it names: files, folders, users, certificates, services.
 
     Changes nothing, and tries no PIN. Each finding comes with its mend. Exit status 0 where there is no
     error (warnings may remain), 2 where there is one.
     """
-    found = list(everything(config, now=datetime.now(UTC)))
+    found = list(everything(config, now=datetime.now(UTC), doveconf=doveconf))
     if as_json:
         click.echo(json.dumps({"findings": [asdict(remark) for remark in found]}, indent=2))
     else:
@@ -41,7 +47,7 @@ def command(config: Path, as_json: bool) -> None:
         raise click.exceptions.Exit(WRONG_USE)
 
 
-def everything(config: Path, *, now: datetime) -> Iterator[Remark]:
+def everything(config: Path, *, now: datetime, doveconf: Path | None = None) -> Iterator[Remark]:
     """Give all findings. Where the configuration file itself cannot be used, there are no others."""
     try:
         settings = load_settings(config)
@@ -53,6 +59,7 @@ def everything(config: Path, *, now: datetime) -> Iterator[Remark]:
     yield from _trust(settings, now)
     yield from remarks(settings)
     yield from review_sources(settings.source, user=settings.keyd.user, now=now)
+    yield from dovecot_remarks(settings, doveconf)
 
 
 def _mistakes(error: ConfigError) -> Iterator[Remark]:

@@ -1,0 +1,48 @@
+"""Where Dovecot's configuration comes from: a file that was handed in, or ``doveconf -n`` of this machine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from mailsigil.config.settings import Settings
+from mailsigil.config.surroundings import Remark, Severity
+from mailsigil.dovecot.doveconf import DoveconfError, parse
+from mailsigil.dovecot.review import review_dovecot
+
+_SECONDS: Final = 20
+
+
+def dovecot_remarks(settings: Settings, handed: Path | None) -> Iterator[Remark]:
+    """Looks at Dovecot's configuration where there are storage keys, or where it was handed in."""
+    if handed is None and not settings.storage:
+        return
+    try:
+        text = _printed() if handed is None else handed.read_text(encoding="utf-8", errors="replace")
+    except (OSError, subprocess.SubprocessError) as error:
+        yield Remark(
+            Severity.WARNING,
+            "dovecot",
+            f"its configuration cannot be looked at: {error}",
+            "run doveconf -n where Dovecot runs, and hand its output in: mailsigil check --doveconf FILE",
+        )
+        return
+    try:
+        conf = parse(text)
+    except DoveconfError as error:
+        yield Remark(
+            Severity.ERROR, str(handed or "doveconf -n"), str(error), "hand in what doveconf -n prints"
+        )
+        return
+    yield from review_dovecot(conf, settings.dovecot)
+
+
+def _printed() -> str:
+    program = shutil.which("doveconf") or "/usr/bin/doveconf"
+    done = subprocess.run(
+        [program, "-n"], capture_output=True, stdin=subprocess.DEVNULL, timeout=_SECONDS, check=True
+    )
+    return done.stdout.decode("utf-8", "replace")
