@@ -142,7 +142,8 @@ def _opaque_signature(body: Spool, root: Part, store: Spool, limits: CmsLimits) 
 _TWO_WAYS = re.compile(
     rb"[\\\x80-\xff]|=\?[^?\s]*\?[bq]\?|;\s*(?:boundary|protocol|smime-type|name)\*", re.IGNORECASE
 )
-_EMPTY_PARAMETER = re.compile(rb";[ \t]*;")
+_PLAIN_TYPE = re.compile(rb"[a-z]+/[a-z0-9.+-]+[ \t]*(?:;|\Z)", re.IGNORECASE)
+_ODD_PARAMETER = re.compile(rb"\(|;[ \t]*;")
 _PARAMETER_NAME = re.compile(r"[A-Za-z0-9!#$&+.^_`{|}~-]+")  # RFC 2045 5.1, RFC 2231 7
 _QUOTED = re.compile(rb'"[^"]*"')
 _OTHER_BASE = (b"content-base", b"content-location")
@@ -155,7 +156,7 @@ def _require_one_reading(part: Part) -> None:
         value = field.unfolded
         structural = _without_name(value) if part.media_type.type == "application" else value
         bare = _QUOTED.sub(b'""', value)
-        if _TWO_WAYS.search(structural) or b"(" in bare or _EMPTY_PARAMETER.search(bare):
+        if not _PLAIN_TYPE.match(bare) or _TWO_WAYS.search(structural) or _ODD_PARAMETER.search(bare):
             raise _malformed("a Content-Type that not all readers understand", Reason.CONTENT_TYPE)
     if not all(_PARAMETER_NAME.fullmatch(name) for name in part.media_type.params):
         raise _malformed("a parameter name that not all readers take", Reason.CONTENT_TYPE)

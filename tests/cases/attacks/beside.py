@@ -55,6 +55,12 @@ def boundary_cases() -> Iterator[Case]:
         "readers that do not know a boundary line with white space show the header of the signature part",
         clear().replace(b"\r\n--b1\r\nContent-Type: application/pkcs7-signature", padded),
     )
+    yield (
+        "space-in-type",
+        "content-type",
+        "readers that take no space before the slash find no multipart and show the source",
+        clear(kind=CLEAR_TYPE.replace(b"multipart/signed", b"multipart /signed"), before=b"Please pay.\r\n"),
+    )
     for name, junk in (
         ("empty-parameter", b"; ; boundary=b1"),
         ("odd-parameter", b"; mi)calg=x; boundary=b1"),
