@@ -11,7 +11,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mailsigil.message.decoding import decode_base64, decode_quoted_printable, decode_transfer
+from mailsigil.message.decoding import (
+    decode_base64,
+    decode_quoted_printable,
+    decode_short_base64,
+    decode_transfer,
+)
 from mailsigil.message.mime import parse_mime
 from mailsigil.message.transfer_encoders import (
     base64_lines,
@@ -146,3 +151,18 @@ def test_a_line_without_end_is_broken(encode: object, unit: bytes) -> None:
     data = unit * (300_000 // len(unit))
     encoded = b"".join(encode(pieces(data, 65536)))  # type: ignore[operator]
     assert max(map(len, encoded.split(b"\r\n"))) <= 998
+
+
+BASE64_PIECES = st.lists(
+    st.sampled_from(
+        [b"QUJD", b"QUI=", b"QQ==", b"Q", b"=", b"\r\n", b" ", b"-", b"\0", b"\xff", b"+/", b"A" * 60]
+    ),
+    max_size=12,
+)
+
+
+@given(BASE64_PIECES, st.binary(max_size=20))
+@settings(max_examples=300, deadline=None)
+def test_base64_in_memory_decodes_to_the_same(units: list[bytes], end: bytes) -> None:
+    data = b"".join(units) + end
+    assert b"".join(decode_short_base64(data)) == b"".join(decode_base64([data]))

@@ -50,19 +50,28 @@ class Scheme(StrEnum):
     @property
     def family(self) -> Family:
         """The kind of signature, without its digest."""
-        return Family.ED25519 if self is Scheme.ED25519 else Family(self.value.rpartition("-")[0])
+        return _FAMILIES[self]
 
     @property
     def digest(self) -> str:
         """Name of the content digest, as `hashlib` spells it."""
         # RFC 8419 3.1: Ed25519 with signed attributes digests the content with SHA-512
-        return "sha512" if self is Scheme.ED25519 else self.value.rpartition("-")[2]
+        return _DIGESTS[self]
 
     @property
     def micalg(self) -> str:
         """The `micalg` parameter of multipart/signed (RFC 8551 3.5.3.2)."""
         return f"sha-{self.digest.removeprefix('sha')}"
 
+
+_RSA: Final = (Family.RSA_PKCS1, Family.RSA_PSS)
+_DIGESTS: Final = {
+    scheme: "sha512" if scheme is Scheme.ED25519 else scheme.value.rpartition("-")[2] for scheme in Scheme
+}
+_FAMILIES: Final = {
+    scheme: Family.ED25519 if scheme is Scheme.ED25519 else Family(scheme.value.rpartition("-")[0])
+    for scheme in Scheme
+}
 
 DIGEST_SIZES: Final = {"sha256": 32, "sha384": 48, "sha512": 64}
 """The digests that may stand under a signature, with their sizes in octets."""
@@ -98,7 +107,7 @@ def require_fit(key: object, scheme: Scheme) -> None:
     """Raises SchemeError unless the key (public or private) has the type and curve of the scheme."""
     family = scheme.family
     if isinstance(key, rsa.RSAPublicKey | rsa.RSAPrivateKey):
-        fits = family in (Family.RSA_PKCS1, Family.RSA_PSS)
+        fits = family in _RSA
     elif isinstance(key, ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey):
         fits = family is Family.ECDSA and key.curve.name in _CURVES
     else:
@@ -150,17 +159,35 @@ def verify_with(
     digest itself; Ed25519 has no such form (RFC 8419 2.3 uses the pure mode).
     """
     require_fit(public_key, scheme)
-    if isinstance(public_key, ed25519.Ed25519PublicKey):
+    verify_fitting(public_key, scheme, signature, data, salt_length=salt_length, prehashed=prehashed)
+
+
+def verify_fitting(
+    public_key: CertificatePublicKeyTypes | PublicKeyTypes,
+    scheme: Scheme,
+    signature: bytes,
+    data: bytes,
+    *,
+    salt_length: int | None = None,
+    prehashed: bool = False,
+) -> None:
+    """`verify_with` for a key that `require_fit` or `require_certificate_fit` has passed.
+
+    They know which curves are allowed, too.
+    """
+    family = scheme.family
+    plain = _HASHES[scheme.digest]
+    algorithm = Prehashed(plain) if prehashed else plain
+    if family is Family.ECDSA and isinstance(public_key, ec.EllipticCurvePublicKey):
+        public_key.verify(signature, data, ec.ECDSA(algorithm))
+    elif family in _RSA and isinstance(public_key, rsa.RSAPublicKey):
+        public_key.verify(signature, data, _rsa_padding(scheme, salt_length), algorithm)
+    elif family is Family.ED25519 and isinstance(public_key, ed25519.Ed25519PublicKey):
         if prehashed:
             raise SchemeError("Ed25519 signs the data itself and not a digest of it")
         public_key.verify(signature, data)
-        return
-    plain = _HASHES[scheme.digest]
-    algorithm = Prehashed(plain) if prehashed else plain
-    if isinstance(public_key, ec.EllipticCurvePublicKey):
-        public_key.verify(signature, data, ec.ECDSA(algorithm))
-    elif isinstance(public_key, rsa.RSAPublicKey):
-        public_key.verify(signature, data, _rsa_padding(scheme, salt_length), algorithm)
+    else:
+        raise SchemeError(f"a key of this type cannot be used with {scheme.value}")
 
 
 def _rsa_padding(scheme: Scheme, salt_length: int | None) -> padding.AsymmetricPadding:

@@ -26,7 +26,7 @@ from mailsigil.cms.algorithms import (
     Scheme,
     SchemeError,
     require_certificate_fit,
-    verify_with,
+    verify_fitting,
 )
 from mailsigil.cms.attributes import CertificateHash, parse_attributes
 from mailsigil.cms.ber import CmsError, CmsSyntaxError
@@ -274,7 +274,7 @@ def _check_with_key(
         spellings = list(dict.fromkeys((attributes.as_sent, attributes.sorted_der)))
     for data in spellings:
         try:
-            verify_with(key, scheme, signer.signature, data, salt_length=salt_length, prehashed=prehashed)
+            verify_fitting(key, scheme, signer.signature, data, salt_length=salt_length, prehashed=prehashed)
         except (InvalidSignature, ValueError):
             continue
         return

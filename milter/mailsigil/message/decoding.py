@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from mailsigil.message.mime import Part
 from mailsigil.message.spool import Spool
 
 _ALPHABET = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
 NOT_BASE64 = bytes(octet for octet in range(256) if octet not in _ALPHABET)
+_PADDING = b"= \t\r\n"
+AT_ONCE = 65536
+"""Octets of base64 that are decoded as a whole."""
 LONG_LINE = 65536
 """A quoted-printable line that is longer is decoded in pieces."""
 
@@ -22,10 +26,23 @@ def decode_transfer(spool: Spool, part: Part) -> Iterator[bytes]:
     """
     chunks = spool.chunks(part.body_start, part.body_end)
     if part.encoding == "base64":
+        if part.body_end - part.body_start <= AT_ONCE:
+            return decode_short_base64(spool.read(part.body_start, part.body_end))
         return decode_base64(chunks)
     if part.encoding == "quoted-printable":
         return decode_quoted_printable(chunks)
     return chunks
+
+
+def decode_short_base64(data: bytes) -> Iterator[bytes]:
+    """Decode base64 that is in memory: the same as :func:`decode_base64`, faster for what is plain."""
+    padding = data.find(b"=")
+    # The library ends where padding ends, and readers go on: that is not plain, nor is an incomplete end.
+    if padding < 0 or not data[padding:].translate(None, _PADDING):
+        with suppress(binascii.Error):
+            decoded = binascii.a2b_base64(data)
+            return iter((decoded,) if decoded else ())
+    return decode_base64((data,))
 
 
 def decode_base64(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from mailsigil.pki import pkix
@@ -29,6 +30,8 @@ MAX_OCTETS: Final = 256 * 1024
 MAX_OTHERS: Final = 3
 """Further paths of one certificate that are given where something is known against the first."""
 _PARSED_KEPT: Final = 256
+_REMEMBERED: Final = 4096
+"""Octets of a certificate whose digest is remembered."""
 _NEGATIVE_KEPT: Final = timedelta(minutes=10)
 
 
@@ -177,7 +180,7 @@ class PathValidator:
     def _pool(self, intermediates: Iterable[bytes]) -> list[Parsed]:
         pool: dict[bytes, Parsed] = {}
         for der in intermediates:
-            digest = hashlib.sha256(der).digest()
+            digest = _digest(der)
             parsed = self._parsed.get(digest)
             if parsed is None:
                 try:
@@ -283,7 +286,14 @@ def _first_unread(intermediates: Sequence[bytes]) -> str:
 
 
 def _cache_key(leaf: bytes, intermediates: Sequence[bytes]) -> bytes:
-    digest = hashlib.sha256(hashlib.sha256(leaf).digest())
-    for der in intermediates:
-        digest.update(hashlib.sha256(der).digest())
-    return digest.digest()
+    return b"".join([_digest(der) for der in (leaf, *intermediates)])
+
+
+def _digest(der: bytes) -> bytes:
+    """The SHA-256 of a certificate; those of usual size stand in many mails, so theirs is remembered."""
+    return (_sha256 if len(der) <= _REMEMBERED else _sha256.__wrapped__)(der)
+
+
+@lru_cache(maxsize=2048)
+def _sha256(der: bytes) -> bytes:
+    return hashlib.sha256(der).digest()
