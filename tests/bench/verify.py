@@ -37,7 +37,7 @@ from mailsigil.signature import find_signature  # noqa: E402
 from mailsigil.verification import VerificationParts, verify  # noqa: E402
 
 BODY = b"".join(b"line %d of a text with about sixty characters in each of them\r\n" % n for n in range(75))
-ROUNDS, CALLS, MAILS, SIGNERS = 9, 100, 100, 1000
+ROUNDS, CALLS, MAILS, SIGNERS = 15, 100, 100, 1000
 TARGET = 4.0
 NOW = bank.NOW + timedelta(hours=1)
 
@@ -71,6 +71,12 @@ def cpu_ms(work: Callable[[], object], calls: int = CALLS, rounds: int = ROUNDS)
             work()
         best = min(best, (time.process_time() - begin) / calls)
     return best * 1000
+
+
+def beside(work: Callable[[], object], floor: Callable[[], object]) -> tuple[float, float]:
+    """Milliseconds of CPU for one call of each, in turn, so that a busy machine is busy for both."""
+    found = [(cpu_ms(work, 1, 1), cpu_ms(floor, CALLS, 1)) for _ in range(ROUNDS)]
+    return min(spent for spent, _ in found), min(least for _, least in found)
 
 
 def checked(mail: Mail, parts: VerificationParts) -> None:
@@ -123,8 +129,8 @@ def measure(kind: KeyKind, form: str) -> Figure:
     house = bank.found_bank(bank.PEOPLE[:1], kind=kind)
     parts = bank.verification(house.trust())
     mails = [bank.cut(raw) for raw in some_mails(house, form)]
-    spent = cpu_ms(lambda: _all(mails, parts), calls=1) / MAILS
-    return Figure(f"{kind.value}, {form}", spent, cpu_ms(floor_of(mails[0], parts)))
+    spent, floor = beside(lambda: _all(mails, parts), floor_of(mails[0], parts))
+    return Figure(f"{kind.value}, {form}", spent / MAILS, floor)
 
 
 def measure_inbound(kind: KeyKind) -> Figure:
@@ -147,9 +153,9 @@ def measure_inbound(kind: KeyKind) -> Figure:
             if plan.event is not Event.VERIFIED or ("dkim", "pass:bank.example") not in plan.details:
                 raise SystemExit(f"a genuine mail was refused: {plan.reason} {plan.details}")
 
-    spent = cpu_ms(work, calls=1) / MAILS
-    floor = cpu_ms(floor_of(mails[0], parts.verification)) + cpu_ms(_dkim_floor(mails[0][1]))
-    return Figure(f"{kind.value}, clear, and DKIM", spent, floor)
+    smime, dkim = floor_of(mails[0], parts.verification), _dkim_floor(mails[0][1])
+    spent, floor = beside(work, lambda: (smime(), dkim()))
+    return Figure(f"{kind.value}, clear, and DKIM", spent / MAILS, floor)
 
 
 def _dkim_floor(body: Spool) -> Callable[[], None]:
