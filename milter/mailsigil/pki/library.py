@@ -21,7 +21,9 @@ from mailsigil.pki.evidence import Evidence, Link, Unusable
 from mailsigil.pki.ocsp import judge_ocsp
 from mailsigil.pki.published import Kind, Source
 
-_LISTS: Final = 32
+_LISTS: Final = 256
+_LIST_BYTES: Final = 134_217_728
+"""Octets of lists that a process keeps in memory; a list that is larger is kept alone."""
 _MAX_FILE: Final = 256 * 1024 * 1024
 
 
@@ -40,18 +42,27 @@ class Library:
         key = (digest or hashlib.sha256(data).digest(), link.issuer.key)
         with self._lock:
             checked = self._checked.get(key)
+            if checked is not None:
+                self._checked.move_to_end(key)
         if checked is None:
             try:
                 checked = check_crl(data, link.issuer)
             except Unusable as error:
                 checked = error
-            with self._lock:
-                self._checked[key] = checked
-                while len(self._checked) > _LISTS:
-                    self._checked.popitem(last=False)
+            self._remember(key, checked)
         if isinstance(checked, Unusable):
             raise Unusable(*checked.args)
         return judge_crl(checked, link)
+
+    def _remember(self, key: tuple[bytes, bytes], checked: CheckedCrl | Unusable) -> None:
+        with self._lock:
+            self._checked[key] = checked
+            self._checked.move_to_end(key)
+            while len(self._checked) > _LISTS or (self._size() > _LIST_BYTES and len(self._checked) > 1):
+                self._checked.popitem(last=False)
+
+    def _size(self) -> int:
+        return sum(len(one.octets) for one in self._checked.values() if isinstance(one, CheckedCrl))
 
     def keep(self, source: Source, data: bytes) -> None:
         """Keep a document that proved good, for this process and the next."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -18,14 +18,15 @@ from asn1crypto import ocsp as asn1_ocsp
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mailsigil.pki.evidence import Evidence, Link, RevocationStatus, Unusable
 from mailsigil.pki.names import UNREADABLE
-from mailsigil.pki.parsed import Parsed, UnreadableCertificate, parse_certificate, weak_hash
+from mailsigil.pki.parsed import Parsed, UnreadableCertificate, parse_certificate
+from mailsigil.pki.signatures import Scheme, pss_scheme, require_strong, signature_holds
 
 MAX_RESPONSE: Final = 65_536
 """Octets. Real ones have one to four thousand."""
@@ -35,6 +36,14 @@ MAX_RESPONDERS: Final = 8
 _MAX_ANSWERS: Final = 64
 _KNOWN: Final = frozenset(
     {"nonce", "extended_revoke", "archive_cutoff", "crl_reference", "acceptable_responses"}
+)
+_RSA: Final = frozenset(
+    {
+        x509.SignatureAlgorithmOID.RSA_WITH_SHA256,
+        x509.SignatureAlgorithmOID.RSA_WITH_SHA384,
+        x509.SignatureAlgorithmOID.RSA_WITH_SHA512,
+        x509.SignatureAlgorithmOID.RSA_WITH_SHA1,
+    }
 )
 
 
@@ -63,7 +72,7 @@ def judge_ocsp(data: bytes, link: Link, *, at: datetime) -> Evidence:
         _require_known_extensions(data)
         answers = [answer for answer in _answers(response) if _is_about(answer, link)]
         found = _newest([_evidence(answer) for answer in answers])
-        return replace(found, responder=_signer(response, link.issuer, at))
+        return replace(found, responder=_signer(response, _signature(response, data), link.issuer, at))
     except Unusable:
         raise
     except (*UNREADABLE, UnsupportedAlgorithm) as error:
@@ -72,8 +81,7 @@ def judge_ocsp(data: bytes, link: Link, *, at: datetime) -> Evidence:
 
 def _require_known_extensions(data: bytes) -> None:
     """RFC 6960 4.4: a critical extension that is not understood makes the response unusable."""
-    basic: Any = asn1_ocsp.OCSPResponse.load(data, strict=True)["response_bytes"]["response"].parsed
-    content = basic["tbs_response_data"]
+    content = _basic(data)["tbs_response_data"]
     groups = [content["response_extensions"], *(one["single_extensions"] for one in content["responses"])]
     for group in groups:
         for extension in group:
@@ -82,6 +90,10 @@ def _require_known_extensions(data: bytes) -> None:
                     f"the OCSP response has the critical extension {extension['extn_id'].dotted},"
                     " which is not known here"
                 )
+
+
+def _basic(data: bytes) -> Any:
+    return asn1_ocsp.OCSPResponse.load(data, strict=True)["response_bytes"]["response"].parsed
 
 
 def _answers(response: ocsp.OCSPResponse) -> Iterator[ocsp.OCSPSingleResponse]:
@@ -137,12 +149,9 @@ def _newest(found: list[Evidence]) -> Evidence:
     return max(found, key=lambda one: (one.status is RevocationStatus.REVOKED, one.this_update))
 
 
-def _signer(response: ocsp.OCSPResponse, issuer: Parsed, at: datetime) -> Link | None:
+def _signer(response: ocsp.OCSPResponse, signature: _Signature, issuer: Parsed, at: datetime) -> Link | None:
     """RFC 6960 4.2.2.2: the issuer itself, or whom it appointed. Give the latter, unless for ever trusted."""
-    algorithm = response.signature_hash_algorithm
-    if algorithm is not None and weak_hash(algorithm.name):
-        raise Unusable(f"the OCSP response was signed with {algorithm.name}")
-    if _is_responder(issuer, response) and _signed_by(response, issuer.certificate):
+    if _is_responder(issuer, response) and signature.made_by(issuer.certificate):
         return None
     if len(response.certificates) > MAX_RESPONDERS:
         raise Unusable("the OCSP response carries too many certificates")
@@ -154,7 +163,7 @@ def _signer(response: ocsp.OCSPResponse, issuer: Parsed, at: datetime) -> Link |
         if not _is_responder(responder, response):
             continue
         _require_appointed(responder, issuer, at)
-        if _signed_by(response, responder.certificate):
+        if signature.made_by(responder.certificate):
             return None if trusted_for_life(responder) else Link(responder, issuer)
     raise Unusable("the OCSP response was not signed by the authority or whom it appointed")
 
@@ -207,26 +216,33 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
-def _signed_by(response: ocsp.OCSPResponse, certificate: x509.Certificate) -> bool:
-    key, signature, signed = certificate.public_key(), response.signature, response.tbs_response_bytes
-    algorithm = response.signature_hash_algorithm
-    try:
-        match key:
-            case rsa.RSAPublicKey() if algorithm is not None:
-                key.verify(signature, signed, _padding(response, algorithm), algorithm)
-            case ec.EllipticCurvePublicKey() if algorithm is not None:
-                key.verify(signature, signed, ec.ECDSA(algorithm))
-            case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey() if algorithm is None:
-                key.verify(signature, signed)
-            case _:
-                return False
-    except InvalidSignature:
-        return False
-    return True
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    """The signature on a response."""
+
+    octets: bytes
+    signed: bytes
+    scheme: Scheme
+    digest: hashes.HashAlgorithm | None
+
+    def made_by(self, certificate: x509.Certificate) -> bool:
+        return signature_holds(
+            certificate.public_key(), self.octets, self.signed, scheme=self.scheme, digest=self.digest
+        )
 
 
-def _padding(response: ocsp.OCSPResponse, algorithm: hashes.HashAlgorithm) -> padding.AsymmetricPadding:
+def _signature(response: ocsp.OCSPResponse, data: bytes) -> _Signature:
+    scheme: Scheme
+    digest: hashes.HashAlgorithm | None
     if response.signature_algorithm_oid == x509.SignatureAlgorithmOID.RSASSA_PSS:
-        # RFC 4055 3.1; the salt is as long as the digest in all responses that follow RFC 8551.
-        return padding.PSS(padding.MGF1(algorithm), padding.PSS.DIGEST_LENGTH)
-    return padding.PKCS1v15()
+        # The library does not read the hash algorithm of these.
+        parameters = _basic(data)["signature_algorithm"]["parameters"]
+        scheme, digest = pss_scheme(parameters, "the OCSP response")
+        return _Signature(response.signature, response.tbs_response_bytes, scheme, digest)
+    digest = response.signature_hash_algorithm
+    if response.signature_algorithm_oid in _RSA:
+        scheme = padding.PKCS1v15()
+    else:
+        scheme = ec.ECDSA(digest) if digest is not None else None
+    require_strong(digest, "the OCSP response")
+    return _Signature(response.signature, response.tbs_response_bytes, scheme, digest)
