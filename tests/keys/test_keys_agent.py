@@ -24,6 +24,7 @@ from mailsigil.keys.protocol import (
     decode_signature,
     encode_request,
 )
+from mailsigil.keys.routes import DomainRoute
 from mailsigil.keys.soft_key import SoftKey
 
 
@@ -127,6 +128,41 @@ def test_payloads_are_answered(agent: KeyAgent, alice: Employee) -> None:
     verify_with(alice.key.public_key(), Scheme.ECDSA_SHA512, signature, b"data")
     assert decode_pong(ask(operation=Operation.PING)) == 4
     assert json.loads(agent.answer(b"garbage", peer_uid=1))["refused"] == "malformed"
+
+
+class _Counting(FixedKeys):
+    """A source that counts who asks."""
+
+    asked = 0
+
+    def find(self, address: str) -> tuple[SoftKey, ...]:
+        self.asked += 1
+        return super().find(address)
+
+
+def test_one_source_is_asked_and_others_are_not() -> None:
+    folder, public = _Counting([]), _Counting([])
+    route = DomainRoute(public, name="Public CA", domains=["bank.example"])
+    agent = KeyAgent([folder, route], now=lambda: NOW)
+    for choice in (
+        {"source": "public ca"},
+        {"without": "KEYD"},
+        {"source": "keyd"},
+        {"without": "Public CA"},
+    ):
+        agent.find(ALICE, **choice)
+    assert (folder.asked, public.asked) == (2, 2)
+    agent.find(ALICE)
+    assert (folder.asked, public.asked) == (3, 3)
+
+
+def test_a_source_that_is_not_there_is_said_so() -> None:
+    with pytest.raises(KeyAgentRefused, match=r'there is no \[\[source\]\] "gone" \(source\)'):
+        KeyAgent([FixedKeys([])], now=lambda: NOW).find(ALICE, source="gone")
+
+
+def test_of_no_sources_none_has_a_key() -> None:
+    assert KeyAgent([FixedKeys([])], now=lambda: NOW).find(ALICE, without="keyd") == ()
 
 
 class _Broken(FixedKeys):

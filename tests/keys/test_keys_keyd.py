@@ -255,5 +255,6 @@ def test_refusal_words_are_stable() -> None:
         "scheme",
         "source",
         "peer",
+        "decryption",
         "failed",
     }

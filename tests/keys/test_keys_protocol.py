@@ -40,8 +40,13 @@ SIGN = Request(operation=Operation.SIGN, address="a@b.example", key_id="k1", sch
 
 @pytest.mark.parametrize(
     "request_",
-    [SIGN, Request(operation=Operation.FIND, address="ä@b.example"), Request(operation=Operation.PING)],
-    ids=["sign", "find", "ping"],
+    [
+        SIGN,
+        Request(operation=Operation.FIND, address="ä@b.example"),
+        Request(operation=Operation.FIND, address="a@b.example", source="public", without="corporate PKI"),
+        Request(operation=Operation.PING),
+    ],
+    ids=["sign", "find", "find in one source", "ping"],
 )
 def test_requests_survive_the_way(request_: Request) -> None:
     assert decode_request(encode_request(request_)) == request_
@@ -78,6 +83,8 @@ def test_credentials_that_do_not_fit_are_left_out() -> None:
         b'{"op":' * 30_000,
         b"9" * 100_000,
         b'{"op":"dump"}',
+        b'{"op":"find","address":"a@b.example","source":7}',
+        b'{"op":"find","address":"a@b.example","without":"' + b"x" * 600 + b'"}',
         b'{"op":["find"]}',
         b'{"op":"find"}',
         b'{"op":"find","address":""}',

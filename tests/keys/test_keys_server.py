@@ -212,6 +212,16 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def test_the_client_remembers_each_source_apart(agent: KeyAgent, path: Path) -> None:
+    client = KeyAgentClient(path)
+    with running(agent, path):
+        assert len(client.find(ALICE)) == len(client.find(ALICE, source="keyd")) == 1
+        assert client.find(ALICE, without="keyd") == ()
+    # All three are remembered: nobody answers any more.
+    assert len(client.find(ALICE)) == len(client.find(ALICE, source="KeyD")) == 1
+    assert client.find(ALICE, without="keyd") == ()
+
+
 def test_the_client_outlives_a_restart(agent: KeyAgent, path: Path, alice: Employee) -> None:
     client = KeyAgentClient(path)
     with running(agent, path):
