@@ -79,7 +79,6 @@ def test_signers_within_the_bound_are_all_checked() -> None:
         pytest.param({"mime_limits": MimeLimits(header_bytes=20)}, id="part-header"),
         pytest.param({"cms_limits": CmsLimits(rest_bytes=500)}, id="octets-of-cms"),
         pytest.param({"cms_limits": CmsLimits(attributes=2)}, id="attributes"),
-        pytest.param({"cms_limits": CmsLimits(depth=2)}, id="cms-depth"),
     ],
 )
 def test_structure(limits: dict[str, object]) -> None:
@@ -130,3 +129,25 @@ def test_hostile_shapes_take_no_time(raw: bytes) -> None:
     begin = time.process_time()
     assert judge(raw).identity is None
     assert time.process_time() - begin < 1
+
+
+def test_signature_checks() -> None:
+    """Certificates that all bear the signer's name: each would be tried, for each signer."""
+
+    def crowd(info: cms.ContentInfo) -> None:
+        content = info["content"]
+        der = content["certificates"][0].chosen.dump()
+        namesakes = [asn1_x509.Certificate.load(der[:-2] + number.to_bytes(2)) for number in range(20)]
+        content["certificates"] = [
+            *content["certificates"],
+            *(cms.CertificateChoices("certificate", certificate) for certificate in namesakes),
+        ]
+        (signer,) = content["signer_infos"]
+        content["signer_infos"] = [signer.copy() for _ in range(10)]
+
+    raw = with_signature(signed(mail()), crowd)
+    verdict = judge(raw)
+    assert outcome(verdict) == LIMIT
+    assert verdict.detail == "signature checks"
+    assert outcome(judge(raw, parts=bank.verification(signature_checks=10_000))) != LIMIT
+    assert judge(signed(mail()), parts=bank.verification(signature_checks=1)).identity

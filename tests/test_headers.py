@@ -19,6 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dkim_signer import MESSAGE, check, record, rsa_key, sign
+from mailsigil.dkim.arc import ArcResult
 from mailsigil.dkim.verdict import DkimResult, DkimWord
 from mailsigil.headers import identity_fields, strip_forged
 from mailsigil.message.fields import Field, parse_fields
@@ -330,6 +331,65 @@ def test_results_read_by_authres() -> None:
     }
     assert properties(found.results[3]) == {}
     assert found.results[2].reason == "the body was changed"
+
+
+_ANY = st.one_of(st.text(max_size=60), st.text(alphabet='ab.@"\\;=?*()/ \r\n\x00é', max_size=60))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    address=_ANY,
+    issuer=_ANY,
+    serial=_ANY,
+    reason=st.sampled_from(list(Reason)),
+    word=st.sampled_from(list(SmimeWord)),
+    status=st.sampled_from(list(Status)),
+    domains=st.lists(st.tuples(st.sampled_from(list(DkimWord)), _ANY, _ANY, _ANY), max_size=3),
+    chain=st.tuples(st.sampled_from(list(DkimWord)), _ANY),
+    author=st.sampled_from(["", "bank.example"]),
+)
+def test_whatever_is_written_is_read_by_authres(
+    address: str,
+    issuer: str,
+    serial: str,
+    reason: Reason,
+    word: SmimeWord,
+    status: Status,
+    domains: list[tuple[DkimWord, str, str, str]],
+    chain: tuple[DkimWord, str],
+    author: str,
+) -> None:
+    """Names come from strangers: no name makes a field that another parser reads as something else."""
+    identity = replace(ALICE, address=address) if word is SmimeWord.PASS else None
+    verdict = Verdict(
+        word=word,
+        status=status,
+        reason=reason,
+        identity=identity,
+        signers=(address,),
+        serial=serial,
+        issuer=issuer,
+    )
+    dkim = [DkimResult(*each) for each in domains]
+    arc = ArcResult(chain[0], 1, "x.example", "the chain has a gap" if chain[1] else "")
+    field, *_ = identity_fields(verdict, dkim, HOST, author_domain=author, arc=arc)
+    found = read_results(field)
+    told = [(str(result.method), str(result.result)) for result in found.results]
+    expected = [("smime", word.value), *(("dkim", each[0].value) for each in domains)]
+    if not domains:
+        expected.append(("dkim", "none"))
+    if chain[0] is not DkimWord.NONE:
+        expected.append(("arc", chain[0].value))
+    assert told == expected
+    names = {name for result in found.results for name in properties(result)}
+    assert names <= {
+        "body.smime-identifier",
+        "body.smime-serial",
+        "body.smime-issuer",
+        "header.d",
+        "header.s",
+        "policy.aligned",
+    }
 
 
 def test_results_of_unsigned_mail_read_by_authres() -> None:
