@@ -168,6 +168,7 @@ def verification_parts(
             signers=limits.signers, certificates=limits.certificates, rest_bytes=limits.cms_bytes
         ),
         seconds=limits.seconds,
+        signature_checks=limits.signature_checks,
         content_bytes=limits.content_bytes,
         new_spool=new_spool(settings),
     )

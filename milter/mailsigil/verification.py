@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from mailsigil.cms.parse import CmsLimitError, CmsLimits, SignedData
-from mailsigil.cms.verify import SignerCheck, SignerStatus, check_signer, digests_needed
+from mailsigil.cms.verify import SignerCheck, SignerStatus, check_signer, digests_needed, signature_checks
 from mailsigil.holder import describe, identity_of, mailboxes, organisation_alone, signs_for_domain
 from mailsigil.message.address import Address
 from mailsigil.message.author import AuthorFault, parse_author
@@ -45,6 +45,8 @@ class VerificationParts:
     cms_limits: CmsLimits
     seconds: float = 30.0
     """How long one message may take."""
+    signature_checks: int = 100
+    """Signatures that are verified for all signers of a message together."""
     content_bytes: int = 0
     """Octets of signed content that are looked at; 0 for no bound but the message's."""
     clock: Callable[[], float] = time.monotonic
@@ -93,6 +95,8 @@ def _steps(
         data = signature.data
         if not data.signers:
             raise ended(Reason.NO_SIGNER)
+        if signature_checks(data) > parts.signature_checks:
+            raise ended(Reason.LIMIT, "signature checks")
         # 2. Content digests, signed attributes, signature of each signer (RFC 5652 5.4 to 5.6).
         content = in_time.watch(signature.content(), parts.content_bytes)
         digests, first = _digests(content, digests_needed(data), None if signature.detached else copy)

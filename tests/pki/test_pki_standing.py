@@ -142,3 +142,17 @@ def test_nothing_further_where_the_certificate_cannot_be_read() -> None:
     first = validator.validate(ALICE.der, [ISSUING["A"].der], at=NOW)
     assert validator.others(b"", [], at=NOW, but=first) == ()
     assert validator.others(ALICE.der, [ISSUING["A"].der], at=NOW, but=first) == ()
+
+
+def test_many_true_authorities_with_dear_keys_are_bounded() -> None:
+    """The signature that does not hold is the last one of each path; all the others are checked, too."""
+    key = ec.generate_private_key(ec.BrainpoolP512R1())
+    top = make.root(key=key)
+    pool = [make.make(make.name(o="Issuing"), top, ca=True, key=key, drop_aki=True) for _ in range(30)]
+    forged = bytearray(make.leaf(pool[0], drop_aki=True).der)
+    forged[-1] ^= 1
+    validator = PathValidator(TrustStore((AnchorSet(name="x", certificates=(top.certificate,)),)))
+    start = time.process_time()
+    verdict = validator.validate(bytes(forged), [made.der for made in pool], at=NOW)
+    assert verdict.status is PathStatus.LIMIT
+    assert time.process_time() - start < 1

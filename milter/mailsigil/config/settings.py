@@ -303,6 +303,13 @@ class LimitSettings(Section):
     )
     certificates: int = Field(default=30, ge=1, le=1000, description="Certificates in a signature.")
     signers: int = Field(default=10, ge=1, le=100, description="Signers of a signature.")
+    signature_checks: int = Field(
+        default=100,
+        ge=1,
+        le=10_000,
+        description="Signatures that are checked for all signers of a mail; each certificate of a signer's"
+        " name counts.",
+    )
     content_bytes: int = Field(
         default=0,
         ge=0,
