@@ -14,6 +14,10 @@ Seat = tuple[str, str]
 """An address and a source: where one certificate signs at a time."""
 
 
+BACKDATED: Final = timedelta(hours=1)
+"""So far authorities date certificates back, for receivers whose clocks are late."""
+
+
 class Kind(StrEnum):
     """What can be done for one seat, in the order in which it is done and shown."""
 
@@ -68,6 +72,8 @@ class Held:
     """What was asked for."""
     valid_from: datetime | None = None
     valid_until: datetime | None = None
+    asked_at: datetime | None = None
+    """When it was asked for."""
     node: str = ""
     key_id: str = ""
     serial: str = ""
@@ -79,6 +85,13 @@ class Held:
     """The database holds the key, encrypted."""
     file_key: str = ""
     """What lies in this machine's state folder for the address: the key_id, or empty."""
+
+
+def answers(found_from: datetime | None, request: Held) -> bool:
+    """Tell whether a certificate that is good from this time on can be the answer to an open request."""
+    if found_from is None or request.asked_at is None:
+        return False
+    return found_from >= request.asked_at - BACKDATED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Final
 
 from mailsigil.keys.subject import SubjectRequest
-from mailsigil.lifecycle.actions import Action, Cause, Held, Kind, Note, Rules
+from mailsigil.lifecycle.actions import Action, Cause, Held, Kind, Note, Rules, answers
 from mailsigil.lifecycle.desired import ORGANISATIONAL, Desired, Standing
 from mailsigil.lifecycle.tables import Status
 from mailsigil.pki.level import Level
@@ -116,8 +116,12 @@ class _Seat:
         over = [each for each in certificates if each.valid_until is not None and each.valid_until <= at]
         good = [each for each in certificates if each not in over]
         self.over = [each for each in over if each.id]
-        self.found = next((each for each in good if not each.id), None)
         self.requested = _only(good, Status.REQUESTED)
+        self.found = next((each for each in good if not each.id), None)
+        asked = self.requested
+        if self.found is not None and asked is not None and answers(self.found.valid_from, asked):
+            # What came, and nobody had the time to write down: bringing the request to its end takes it in.
+            self.found = None
         known = _only([each for each in good if each.id], Status.ISSUED)
         self.superseded = [each for each in good if each.status is Status.SUPERSEDED]
         # What lies in the folder and nobody knows was mostly made after what is known: the agent enrolled it.
@@ -228,7 +232,8 @@ class _Seat:
 
     def unchanged(self, wish: Desired, issued: Held) -> Iterator[Action | Note]:
         """The certificate says what it should."""
-        for each in self.held:
+        # While the organisation's validation has lapsed, what was suspended for that waits.
+        for each in self.held if not wish.lapsed else ():
             reason = "another has taken its place"
             yield self.step(Kind.REVOKE, reason, held=each, cause=Cause.REPLACED)
         due = renewal_time(issued, self.rules)
@@ -262,7 +267,7 @@ class _Seat:
         for each in self.held:
             if each is back:
                 yield self.step(Kind.RELEASE, "what stood against it is over", held=each)
-            else:
+            elif not wish.lapsed:
                 reason = _difference(each.request, wish.request)
                 yield self.step(Kind.REVOKE, reason, held=each, cause=Cause.REPLACED)
 

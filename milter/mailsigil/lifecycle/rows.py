@@ -22,7 +22,7 @@ READ: Final = tuple(
     certificates.c[name]
     for name in (
         "id", "source", "address", "status", "level", "given_name", "surname", "organisation", "title",
-        "serial", "key_id", "valid_from", "valid_until", "node", "revoke_at", "reason",
+        "serial", "key_id", "valid_from", "valid_until", "node", "revoke_at", "reason", "created_at",
     )
 )  # fmt: skip
 """The columns that the comparison reads."""
@@ -108,6 +108,7 @@ def held_of(row: Row[Any] | Mapping[str, Any], **local: Any) -> Held:
         ),
         valid_from=values["valid_from"],
         valid_until=values["valid_until"],
+        asked_at=values["created_at"],
         node=values["node"],
         key_id=values["key_id"],
         serial=values["serial"],

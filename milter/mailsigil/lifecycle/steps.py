@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
 
 from mailsigil.keys.errors import NotSupported, Pending, SourceAnswer, SourceError, SourceRefused
 from mailsigil.keys.register import Reason
 from mailsigil.keys.source import CertifiableKey, Recalls, Withdraws
 from mailsigil.keys.subject import SubjectRequest
-from mailsigil.lifecycle.actions import Action, Cause, Held, Kind
+from mailsigil.lifecycle.actions import Action, Cause, Held, Kind, answers
 from mailsigil.lifecycle.errors import DatabaseError, LifecycleError
 from mailsigil.lifecycle.ledger import Ledger
 from mailsigil.lifecycle.records import Changes, Copy, NewCertificate, Turn
@@ -24,6 +24,8 @@ from mailsigil.lifecycle.rows import facts_of
 from mailsigil.lifecycle.sealing import Seal
 from mailsigil.lifecycle.tables import Status
 from mailsigil.lifecycle.workplace import Workplace
+
+T = TypeVar("T")
 
 _REASONS: Final = {
     Cause.NONE: Reason.UNSPECIFIED,
@@ -151,14 +153,7 @@ class Hands:
         if asked is None or request is None:
             raise ValueError("nothing is written down to be asked for")
         place.state.prepare()
-        try:
-            content, chain = self._certified(place, seat, step, request)
-        except Pending:
-            raise
-        except (SourceRefused, SourceAnswer) as error:
-            place.files.refused(request.address)
-            seat.changes.turns.append(Turn(held=asked, status=Status.FAILED, why=str(error)))
-            raise
+        content, chain = self._certified(place, seat, step, request)
         facts = facts_of(chain[0])
         sealed = self.sealed(content, place.name, request.address, facts.serial)
         self._make_room(place, seat, step)
@@ -180,10 +175,11 @@ class Hands:
     ) -> tuple[bytes, tuple[bytes, ...]]:
         """Gives the key file and the chain, which are in their place by then."""
         files = place.files
-        if step.kind is Kind.RESUME and (found := self._stored(place, request)) is not None:
+        if step.kind is Kind.RESUME and (found := self._stored(place, seat, request)) is not None:
             return found
-        if place.maker is not None:
-            made, chain = place.maker.make(request)
+        maker = place.maker
+        if maker is not None:
+            made, chain = self._answered(place, seat, lambda: maker.make(request))
             return files.store(made, chain), chain
         waits = files.waits(request.address)
         new = files.new_key(request, place.key_kind(), keep=self.keep_keys)
@@ -191,21 +187,36 @@ class Hands:
         if recalled is not None:
             return files.store(new, recalled), recalled
         current = files.held_key(request.address) if step.kind is Kind.RENEW else None
-        if current is not None:
-            chain = place.issuer.renew(request, new, current=current)
-        else:
-            chain = place.issuer.enrol(request, new)
+
+        def ask() -> tuple[bytes, ...]:
+            if current is not None:
+                return place.issuer.renew(request, new, current=current)
+            return place.issuer.enrol(request, new)
+
+        chain = self._answered(place, seat, ask)
         return files.store(new, chain), chain
 
-    def _stored(self, place: Workplace, request: SubjectRequest) -> tuple[bytes, tuple[bytes, ...]] | None:
+    def _answered(self, place: Workplace, seat: Turnover, ask: Callable[[], T]) -> T:
+        """Asks the authority. After a no, nothing is open; a key that was certified is never forgotten."""
+        try:
+            return ask()
+        except Pending:
+            raise
+        except (SourceRefused, SourceAnswer) as error:
+            if seat.asked is not None:
+                place.files.refused(seat.asked.address)
+                seat.changes.turns.append(Turn(held=seat.asked, status=Status.FAILED, why=str(error)))
+            raise
+
+    def _stored(
+        self, place: Workplace, seat: Turnover, request: SubjectRequest
+    ) -> tuple[bytes, tuple[bytes, ...]] | None:
         """A certificate that came, and that nobody had the time to write down."""
         chain = place.files.chain(request.address)
         facts = facts_of(chain[0]) if chain else None
-        if (
-            facts is None
-            or facts.valid_until <= self.now()
-            or facts.key_id in self.ledger.by_key_id([facts.key_id])
-        ):
+        if facts is None or seat.asked is None or not answers(facts.valid_from, seat.asked):
+            return None
+        if facts.key_id in self.ledger.by_key_id([facts.key_id]):
             return None
         content = place.files.content(request.address, facts.key_id)
         if content is None:
