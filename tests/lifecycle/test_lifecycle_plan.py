@@ -136,7 +136,7 @@ def _told(steps: list[Action | Note]) -> list[str]:
         pytest.param(_wish(), [_held(), FOUND], ["adopt 0"], id="found newer than what is known"),
         pytest.param(
             _wish(),
-            [_held(), replace(FOUND, valid_from=NOW - 200 * DAY)],
+            [_held(node="mx2", file_key="k2"), replace(FOUND, valid_from=NOW - 200 * DAY)],
             ["adopt 0", "note"],
             id="found older",
         ),
