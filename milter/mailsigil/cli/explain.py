@@ -19,7 +19,7 @@ from mailsigil.message.address import Address, AddressError
 from mailsigil.pki.anchors import AnchorError
 from mailsigil.policy.certificates import CertificateRule
 from mailsigil.policy.entitlement import Entitlement, IdentityFacts, entitlement
-from mailsigil.policy.model import SETTING_NAMES, EffectivePolicy, Setting
+from mailsigil.policy.model import SETTING_NAMES, EffectivePolicy, Setting, shown
 from mailsigil.policy.resolve import resolve
 from mailsigil.service import trust_store
 from mailsigil.signing import levels_under
@@ -64,9 +64,9 @@ def command(settings: Settings, address: str, recipients: tuple[str, ...], as_js
     keys = KeyAgentClient(settings.keyd.socket, timeout=settings.keyd.timeout, sleep=lambda seconds: None)
     chosen = list(choices(key, person, policy, facts, recipients=to, keys=keys, levels_of=levels_of, at=now))
     if as_json:
-        shown = _as_json(key, person, policy, facts, entitled)
-        shown["certificates"] = [asdict(choice) for choice in chosen]
-        click.echo(json.dumps(shown, indent=2, ensure_ascii=False, default=str))
+        answer = _as_json(key, person, policy, facts, entitled)
+        answer["certificates"] = [asdict(choice) for choice in chosen]
+        click.echo(json.dumps(answer, indent=2, ensure_ascii=False, default=str))
     else:
         click.echo(_as_text(key, person, policy, facts, entitled))
         click.echo("\n" + "\n".join(_choice(choice) for choice in chosen))
@@ -136,10 +136,10 @@ def _as_text(
         rows.append(("organisation", facts.organisation.name + served, ""))
     rows.append(("entitled", f"{entitled}: {entitled.reason}", ""))
     rows.append(("", "", ""))
-    rows.extend((name, _value(setting.value), setting.source) for name, setting in _settings(policy))
+    rows.extend((name, shown(setting.value), setting.source) for name, setting in _settings(policy))
     first = max(len(row[0]) for row in rows)
     second = max(len(row[1]) for row in rows if row[2])
-    conflicts = [f"conflict: {one}; {_value(one.chosen)} holds" for one in policy.conflicts]
+    conflicts = [f"conflict: {one}; {one.holds} holds" for one in policy.conflicts]
     return "\n".join([*(_line(row, first, second) for row in rows), *conflicts])
 
 
@@ -147,15 +147,6 @@ def _line(row: tuple[str, str, str], first: int, second: int) -> str:
     name, value, source = row
     start = f"{name:<{first}}  {value}"
     return f"{name:<{first}}  {value:<{second}}  from {source}" if source else start.rstrip()
-
-
-def _value(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple):
-        rules = any(isinstance(one, CertificateRule) for one in value)
-        return ("; " if rules else ", ").join(map(str, value)) or "-"
-    return str(value)
 
 
 def _plain(value: object) -> object:

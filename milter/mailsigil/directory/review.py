@@ -193,7 +193,7 @@ def _conflicts(rules: Rules, groups: list[Entry], at: datetime) -> Iterator[Prob
                     yield Problem(
                         one.entry.source,
                         f'disagrees with {other.entry.source} about "{conflict.setting}", and both have'
-                        f" priority {one.entry.priority}; the safer one holds ({conflict.chosen})",
+                        f" priority {one.entry.priority}; what holds is: {conflict.holds}",
                     )
 
 

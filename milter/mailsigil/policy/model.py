@@ -133,6 +133,16 @@ class Setting(Generic[T]):
     source: str
 
 
+def shown(value: object) -> str:
+    """A value of a setting, for a person."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        rules = any(isinstance(one, CertificateRule) for one in value)
+        return ("; " if rules else ", ").join(map(str, value)) or "-"
+    return str(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Conflict:
     """Entries of one scope and priority that say different things about one setting."""
@@ -140,7 +150,12 @@ class Conflict:
     setting: str
     sources: tuple[str, ...]
     chosen: object
-    """The value that holds: the safest of those said."""
+    """The value that holds: the safest of those said, or the first where none is safer than another."""
+
+    @property
+    def holds(self) -> str:
+        """What holds, for a person."""
+        return shown(self.chosen)
 
     def __str__(self) -> str:
         return f'{" and ".join(self.sources)} disagree about "{self.setting}" at one priority'
