@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from asn1crypto import cms as asn1_cms
 from asn1crypto import crl as asn1_crl
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mailsigil.config.loading import load_settings
 from mailsigil.demo.programs import free_port
@@ -48,6 +50,7 @@ class City:
     def __post_init__(self) -> None:
         now = datetime.now(UTC)
         days = ((now - make.NOW).days - 30, (now - make.NOW).days + 300)
+        self.days = days
         self.root = make.root(days=days)
         self.responder = pub.responder(self.root, days=days)
         places = (
@@ -148,6 +151,27 @@ def test_a_dead_responder(city: City) -> None:
     assert (found["result"], found["identity"]["level"]) == ("pass", "V1")
     assert found["detail"].startswith("revocation is not known: ")
     assert city.command("off", cache_folder="")["detail"] == ""
+
+
+def test_a_responder_that_was_revoked_itself(city: City) -> None:
+    """Its certificate names a list of its own (RFC 6960 4.2.2.2.1)."""
+    url = f"http://127.0.0.1:{city.web_port}/responders.crl"
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING])
+    signer = pub.responder(city.root, usage, pub.crl_at(url), days=city.days)
+    this = datetime.now(UTC).replace(microsecond=0) - HOUR
+    listing = city.folder / "web" / "responders.crl"
+    with (
+        responding(city.folder / "ocsp", city.ocsp_port, city.root, signer),
+        publishing(city.folder / "web", city.web_port) as asked,
+    ):
+        listing.write_bytes(pub.crl(city.root, this=this))
+        assert city.command("require", cache_folder="")["result"] == "pass"
+        assert asked == ["/responders.crl"]
+        listing.write_bytes(pub.crl(city.root, signer, this=this, since=this))
+        found = city.command("require", cache_folder="")
+        assert (found["result"], found["reason"]) == ("temperror", "revocation-unknown")
+        assert "the OCSP responder that answers was itself revoked" in found["detail"]
+        assert city.command("prefer", cache_folder="")["result"] == "pass"
 
 
 def test_a_list_steps_in_for_a_dead_responder(city: City) -> None:

@@ -1,18 +1,19 @@
-"""OpenSSL's own authority tools as servers: ``openssl ocsp`` answers, Python's web server publishes lists."""
+"""OpenSSL's own authority tools behind Python's web server: ``openssl ocsp`` answers, lists are published."""
 
 from __future__ import annotations
 
 import functools
 import http.server
+import subprocess
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from mailsigil.demo.programs import Daemon
 from pki.pki_make import Made
 
 
@@ -41,24 +42,51 @@ def write_index(path: Path, valid: tuple[Made, ...], revoked: tuple[Made, ...]) 
 
 
 @contextmanager
-def responding(folder: Path, port: int, issuer: Made, signer: Made, *, minutes: int = 60) -> Iterator[Daemon]:
-    """``openssl ocsp`` on a port of loopback, for ``folder/index.txt``; ended at the end or before."""
+def responding(folder: Path, port: int, issuer: Made, signer: Made, *, minutes: int = 60) -> Iterator[None]:
+    """Answers of ``openssl ocsp`` for ``folder/index.txt`` as it is at the start, on a port of loopback.
+
+    OpenSSL's own server listens on all addresses, so each request is handed to a process of its own instead.
+    """
     folder.mkdir(exist_ok=True)
     (folder / "issuer.pem").write_bytes(pem(issuer))
     (folder / "signer.pem").write_bytes(pem(signer))
     (folder / "signer.key").write_bytes(key_pem(signer))
-    index = folder / "index.txt"
-    signer_files = ("-rsigner", folder / "signer.pem", "-rkey", folder / "signer.key")
-    files = ("-CA", folder / "issuer.pem", *signer_files, "-index", index)
-    command = ("openssl", "ocsp", "-port", str(port), "-nmin", str(minutes), "-ignore_err", *files)
-    log = folder / "ocsp.log"
-    program = Daemon(command, log=log)
-    try:
-        # A connection without a request, as a probe makes one, keeps this server from the next.
-        program.wait_until(lambda: b"waiting for OCSP client" in log.read_bytes())
-        yield program
-    finally:
-        program.stop()
+    (folder / "now.txt").write_bytes((folder / "index.txt").read_bytes())
+    files = ("-CA", "issuer.pem", "-rsigner", "signer.pem", "-rkey", "signer.key", "-index", "now.txt")
+    command = ("openssl", "ocsp", "-nmin", str(minutes), *files)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            with tempfile.TemporaryDirectory(dir=folder) as name:
+                request, response = Path(name, "request"), Path(name, "response")
+                request.write_bytes(body)
+                asked = ("-reqin", str(request), "-respout", str(response))
+                done = subprocess.run([*command, *asked], cwd=folder, capture_output=True)
+                answer = response.read_bytes() if response.exists() else b""
+            if done.returncode != 0 or not answer:
+                self.send_error(500)
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "application/ocsp-response")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with _serving(port, Handler):
+        yield
+
+
+@contextmanager
+def _serving(port: int, handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Iterator[None]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield
+        server.shutdown()
 
 
 @contextmanager
@@ -71,8 +99,5 @@ def publishing(folder: Path, port: int) -> Iterator[list[str]]:
             asked.append(self.path)
 
     handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
+    with _serving(port, handler):
         yield asked
-        server.shutdown()
