@@ -26,7 +26,7 @@ def sieve_dovecot(folder: Path, users: dict[str, str], *, host: str, root: Path 
     dovecot = Dovecot(folder, users, root=root)
     release = "2.4" if dovecot.version >= (2, 4, 0) else "2.3"
     text = (SIEVE / f"mailsigil-sieve-{release}.conf").read_text()
-    text = text.replace("/etc/dovecot/sieve", str(scripts)).replace("../mailsigil/delivery", f"../{FILTERS}")
+    text = text.replace("/etc/dovecot/sieve", str(scripts)).replace("../mailsigil-delivery", f"../{FILTERS}")
     dovecot.more += text
     return dovecot
 

@@ -46,7 +46,7 @@ class DeliverySettings(Section):
     )
     legacy_ciphers: bool = Field(default=False, description="true: Triple DES, too. RC2 is never read.")
     socket: AbsolutePath = Field(
-        default="/run/mailsigil/delivery/mailsigil-decrypt",
+        default="/run/mailsigil-delivery/mailsigil-decrypt",
         description="Path of the unix socket where Dovecot finds the service: sieve_filter_socket_dir and the"
         " name of the filter in the Sieve script.",
     )

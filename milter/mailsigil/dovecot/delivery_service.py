@@ -15,7 +15,7 @@ from mailsigil.dovecot.filter import DeliveryFilter
 from mailsigil.dovecot.unix_service import UnixService
 from mailsigil.keys.server import listen
 from mailsigil.process.control import WorkerControl
-from mailsigil.process.privileges import become, find_user
+from mailsigil.process.privileges import become, find_user, hide_memory
 from mailsigil.process.supervisor import Supervisor
 
 log = logging.getLogger("mailsigil.delivery")
@@ -42,6 +42,7 @@ def run_delivery(
         listener = stack.enter_context(listen(path, mode=0o666))
         stack.callback(_remove, path)
         become(settings.user)
+        hide_memory()  # mail is in clear there, and the keys of its contents
         log.info("delivery filter listens on %s", path)
         return Supervisor(
             spawn=lambda control: _work(control, listener, settings, allowed, make_filter),
