@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import imaplib
 import re
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
+from keys.employees import certificate
 from mailsigil.demo.dovecot import Dovecot, wait_for_mail
+from mailsigil.dovecot.passdb_keys import PasswordService
 from mailsigil.keys.storage.key import StorageKeyKind, generate
 from mailsigil.keys.storage.pins import PinFolder
+from mailsigil.keys.storage.routes import StorageRoutes
 from servers.dovecots import BOB, PASSWORD, ROOTS, deliver, fetch, imap
 from servers.kv import KvServer
 from servers.storage_house import StorageHouse, installed
@@ -57,3 +63,59 @@ def test_script_login(root: Path | None, tmp_path: Path) -> None:
                 with pytest.raises((imaplib.IMAP4.error, AssertionError)):
                     fetch(client)
     assert PASSWORD not in house.log.read_text()
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_keys_that_the_login_password_opens(root: Path | None, tmp_path: Path) -> None:
+    version = Dovecot(tmp_path, {}, root=root).version
+    release = ".".join(map(str, version[:2]))
+    key = ec.generate_private_key(ec.SECP256R1())
+    lock = BestAvailableEncryption(PASSWORD.encode())
+    bag = pkcs12.serialize_key_and_certificates(b"bob", key, certificate(key, addresses=(BOB,)), None, lock)
+    with KvServer(tmp_path) as kv:
+        kv.entries[BOB] = {"pkcs12": base64.b64encode(bag).decode()}
+        storage = kv.storage(opened_by="login", adopt=True)
+        more = f'password_socket = "{tmp_path}/login-keys"\n'
+        with StorageHouse(tmp_path, storage, version=version, more=more) as house:
+            dovecot = house.dovecot(root, users={BOB: PASSWORD, "carol@bank.example": PASSWORD})
+            script = tmp_path / "mailsigil-login-keys.lua"
+            script.write_text(installed("fallback/mailsigil-login-keys.lua", tmp_path))
+            dovecot.right_result = "continue-ok"
+            dovecot.more = installed(f"fallback/login-keys-{release}.conf", tmp_path)
+            with dovecot:
+                # A wrong password opens nothing, and the key server hears of none.
+                with pytest.raises(imaplib.IMAP4.error):
+                    imap(dovecot, password="wrong")
+                assert kv.asked == []
+                # The first login takes the key over: from then on mail is encrypted.
+                imap(dovecot).logout()
+                deliver(dovecot, MAIL)
+                (stored,) = wait_for_mail(dovecot, BOB)
+                assert stored.read_bytes().startswith(b"CRYPTED")
+                client = imap(dovecot)
+                assert fetch(client).endswith(MAIL)
+                client.logout()
+                imap(dovecot, "carol@bank.example").logout()
+                # A key that this password does not open, or a server that is away: no login.
+                other = pkcs12.serialize_key_and_certificates(
+                    b"bob", key, None, None, BestAvailableEncryption(b"another")
+                )
+                kv.entries[BOB] = {"pkcs12": base64.b64encode(other).decode()}
+                with pytest.raises(imaplib.IMAP4.error):
+                    imap(dovecot)
+                kv.status = 503
+                with pytest.raises(imaplib.IMAP4.error):
+                    imap(dovecot)
+                deliver(dovecot, MAIL)
+                assert len(wait_for_mail(dovecot, BOB, count=2)) == 2
+    said = house.log.read_text() + dovecot.log.read_text()
+    assert PASSWORD not in said
+    assert base64.b64encode(PASSWORD.encode()).decode() not in said
+
+
+@pytest.mark.parametrize(
+    "line", [b"open bob@bank.example\n", b"open bob@bank.example ?\n", b"open a b c\n", b"\xff\n", b"x" * 99]
+)
+def test_login_keys_take_no_other_request(line: bytes, tmp_path: Path) -> None:
+    service = PasswordService(StorageRoutes([], PinFolder(tmp_path)))
+    assert service.answer(line) == "later the request is none"

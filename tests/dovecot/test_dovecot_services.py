@@ -22,7 +22,7 @@ from mailsigil.dovecot.postlogin_wire import PostloginRequest
 from mailsigil.dovecot.public_keys import MAX_ANSWER, PublicKeyService
 from mailsigil.dovecot.storage_keys import StorageKeys
 from mailsigil.dovecot.unix_service import UnixService
-from mailsigil.keys.errors import SourceError, SourceUnavailable
+from mailsigil.keys.errors import SourceAnswer, SourceError, SourceUnavailable
 from mailsigil.keys.guard import Breaker, Guard
 from mailsigil.keys.server import listen
 from mailsigil.keys.storage.key import Entry, StorageKey, StorageKeyKind, generate
@@ -45,8 +45,10 @@ class Store:
         self.trouble: SourceError | None = None
         self.delay = 0.0
 
-    def fetch(self, address: str) -> Entry:
+    def fetch(self, address: str, *, passphrase: bytes | None = None) -> Entry:
         self.asked += 1
+        if passphrase not in (None, b"sesame"):
+            raise SourceAnswer("km", "the PKCS#12 cannot be opened", "Correct it")
         time.sleep(self.delay)
         if self.trouble is not None:
             raise self.trouble
@@ -296,7 +298,7 @@ def test_no_descriptor_is_left_open(house: House, tmp_path: Path) -> None:
         _call(path, whole, [one.fileno()])
         before = _open_descriptors()
         for _ in range(3):
-            assert _call(path, whole, [one.fileno()]).startswith(b"bob@bank.example\tmail_crypt")
+            assert _call(path, whole, [one.fileno()]).startswith(b"bob@bank.example\tuid=8\tmail_crypt")
             assert _call(path, whole, []) == b""
             assert _call(path, whole, [one.fileno(), two.fileno()]) == b""
             assert _call(path, whole, [file] * 60) == b""

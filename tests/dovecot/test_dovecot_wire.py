@@ -12,6 +12,7 @@ from mailsigil.dovecot.mail_crypt import Release, decrypting, encrypting
 from mailsigil.dovecot.postlogin_wire import (
     MAX_REQUEST,
     PostloginError,
+    PostloginRequest,
     is_complete,
     parse_request,
     write_reply,
@@ -78,20 +79,28 @@ def test_whatever_comes_is_a_request_or_refused(noise: bytes) -> None:
         except PostloginError:
             continue
         # What was read can be written, and stays one line.
-        assert write_reply(request.user, []).count(b"\n") == 1
+        assert write_reply(request, []).count(b"\n") == 1
 
 
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=5))
 @settings(max_examples=100, deadline=None)
 def test_what_is_written_is_read_again(values: list[str]) -> None:
     fields = [(f"f{number}", value) for number, value in enumerate(values)]
-    line = write_reply("bob", fields)
+    line = write_reply(PostloginRequest("", "", "bob", {}), fields)
     request = parse_request(HEAD + b"1\t2\t" + line)
     assert list(request.fields.items()) == fields
 
 
 def test_escapes_are_those_of_dovecot() -> None:
-    assert write_reply("b", [("k", "\0\x01\t\r\n")]) == b"b\tk=\x010\x011\x01t\x01r\x01n\n"
+    request = PostloginRequest("", "", "b", {})
+    assert write_reply(request, [("k", "\0\x01\t\r\n")]) == b"b\tk=\x010\x011\x01t\x01r\x01n\n"
+
+
+def test_what_the_user_database_said_is_repeated() -> None:
+    request = parse_request(HEAD + b"1\t2\tbob\tuid=8\thome=/srv/b\x01tob\tnologin\tquota=1\n")
+    said = b"bob\tuid=8\thome=/srv/b\x01tob\tnologin"
+    assert write_reply(request, []) == said + b"\tquota=1\n"
+    assert write_reply(request, [("quota", "2"), ("key", "k")]) == said + b"\tquota=2\tkey=k\n"
 
 
 @pytest.mark.parametrize(

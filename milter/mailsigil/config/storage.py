@@ -33,7 +33,13 @@ class DovecotSettings(Section):
         " unless systemd hands one in (mailsigil-public-keys.socket).",
     )
     public_key_users: List[UserName] = Field(
-        default=("dovecot",), description="Users who may ask there: Dovecot's internal one. Root may, too."
+        default=("dovecot",),
+        description="Users who may ask there and at password_socket: Dovecot's internal one. Root may, too.",
+    )
+    password_socket: OptionalPath = Field(
+        default="",
+        description="Path of the unix socket where Dovecot's Lua script hands over login passwords, for keys"
+        ' that they open (opened_by = "login" in [[storage]]). Empty: none.',
     )
     public_keys: AbsolutePath = Field(
         default="/var/lib/mailsigil/public-keys",
@@ -123,6 +129,11 @@ class StorageSettings(Section):
         default=False,
         description="true: keys that another program puts into the key server are taken over when they come"
         " to sight, if the entry records the user. false: only keys that `mailsigil storage` made or pinned.",
+    )
+    opened_by: Literal["agent", "login"] = Field(
+        default="agent",
+        description='Who opens what lies there: "agent" with its own passphrase or token, "login" with the'
+        " password that the user logs in with. The second one is a fallback, see contrib/dovecot.",
     )
     new_key: StorageKeyKindName = Field(default="p256", description="The kind of key that is made here.")
     timeout: float = Field(default=2.0, gt=0, le=10, description="Seconds for one answer.")

@@ -29,8 +29,6 @@ ssl = {ssl}
 default_internal_user = dovecot
 default_login_user = dovenull
 first_valid_uid = 1
-mail_uid = {user}
-mail_gid = {user}
 auth_failure_delay = 0
 """
 
@@ -59,7 +57,7 @@ service lmtp {{
 _V23: Final = """\
 protocols = {protocols}
 disable_plaintext_auth = no
-mail_location = maildir:{folder}/mail/%u
+mail_location = maildir:~
 postmaster_address = postmaster@localhost
 service imap-login {{
   service_count = 0
@@ -67,6 +65,7 @@ service imap-login {{
 passdb {{
   driver = passwd-file
   args = scheme=PLAIN username_format=%u {folder}/passwd
+  result_success = {success}
 }}
 """
 
@@ -84,7 +83,7 @@ protocols {{
 }}
 auth_allow_cleartext = yes
 mail_driver = maildir
-mail_path = {folder}/mail/%{{user}}
+mail_path = ~
 postmaster_address = postmaster@localhost
 service imap-login {{
   restart_request_count = unlimited
@@ -92,6 +91,7 @@ service imap-login {{
 passdb passwd-file {{
   passwd_file_path = {folder}/passwd
   default_password_scheme = plain
+  result_success = {success}
 }}
 """
 
@@ -132,6 +132,8 @@ class Dovecot:
         self.imap_port = free_port()
         self.root = root
         self.before = before
+        self.right_result = "return-ok"
+        """What follows a right password; ``continue-ok`` asks the databases of ``more``, too."""
         self.more = more
         self._users = dict(users)
         self._protocols = tuple(protocols)
@@ -235,8 +237,8 @@ class Dovecot:
         new = self.version >= (2, 4, 0)
         values = {
             "folder": self.folder,
-            "user": MAIL_USER,
             "port": self.imap_port,
+            "success": self.right_result,
             "ssl": "yes" if self._tls[0] else "no",
             "protocols": "\n".join(f"  {each} = yes" for each in self._protocols)
             if new

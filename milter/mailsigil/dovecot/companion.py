@@ -12,6 +12,7 @@ from typing import Final
 
 from mailsigil.config.storage import DovecotSettings, StorageSettings
 from mailsigil.dovecot.mail_crypt import Release
+from mailsigil.dovecot.passdb_keys import PasswordService
 from mailsigil.dovecot.postlogin import PostloginService
 from mailsigil.dovecot.public_keys import PublicKeyService
 from mailsigil.dovecot.storage_keys import StorageKeys
@@ -26,6 +27,7 @@ log = logging.getLogger("mailsigil.keyd")
 
 POSTLOGIN: Final = "postlogin"
 PUBLIC_KEYS: Final = "public-keys"
+LOGIN_KEYS: Final = "login-keys"
 """FileDescriptorName= of the sockets that systemd hands in."""
 SWEEP_SECONDS: Final = 10.0
 ROOT: Final = 0
@@ -59,6 +61,7 @@ class DovecotServices:
         for name, path, mode in (
             (POSTLOGIN, settings.postlogin_socket, 0o600),
             (PUBLIC_KEYS, settings.public_key_socket, 0o666),
+            (LOGIN_KEYS, settings.password_socket, 0o666),
         ):
             if name in inherited:
                 self._listeners[name] = sockets.enter_context(inherited.pop(name))
@@ -68,7 +71,7 @@ class DovecotServices:
         for unknown, listener in inherited.items():
             log.warning('the socket "%s" that systemd handed in is none of ours', unknown)
             listener.close()
-        if PUBLIC_KEYS in self._listeners:
+        if self._listeners.keys() & {PUBLIC_KEYS, LOGIN_KEYS}:
             self._public_uids = {ROOT, *(find_user(user).pw_uid for user in settings.public_key_users)}
 
     def start(self, agent: KeyAgent) -> None:
@@ -89,6 +92,9 @@ class DovecotServices:
         if PUBLIC_KEYS in self._listeners:
             public = PublicKeyService(routes, bare_domain=settings.bare_domain)
             self._serve(PUBLIC_KEYS, public.converse, self._public_uids)
+        if LOGIN_KEYS in self._listeners:
+            passwords = PasswordService(routes, bare_domain=settings.bare_domain)
+            self._serve(LOGIN_KEYS, passwords.converse, self._public_uids)
         threading.Thread(target=self._sweep, args=(keys,), name="sweep", daemon=True).start()
 
     def reload(self) -> None:

@@ -99,7 +99,7 @@ class PostloginService:
                 _tell_client(descriptors[0], decision.sentence)
                 return
             connected.settimeout(REQUEST_SECONDS)
-            connected.sendall(write_reply(request.user, decision.fields))
+            connected.sendall(write_reply(request, decision.fields))
         except _Left:
             log.debug("post-login: a caller left without a word")
         except PostloginError as error:
@@ -129,6 +129,10 @@ class PostloginService:
         if not public:
             return self._without_key(address, route.settings)
         fields = encrypting(self._release, public[0])
+        if route.settings.opened_by == "login":
+            # The private keys came with the password (passdb_keys.py), or did not.
+            self._on_login(address)
+            return Admitted(fields)
         if request.is_master:
             log.info("master login user=%s remote=%s: no private key given", address, shown(request.remote))
             return Admitted(fields)

@@ -1,8 +1,9 @@
 """Dovecot's post-login protocol (script-login, version 1), as bytes. It is the same in 2.3 and 2.4.
 
 A request is ``VERSION\\tscript-login\\t1\\t0\\n`` and one line of fields between tabs: local address, remote
-address, user, ``name=value`` and so on. The answer is one line: user, ``name=value`` and so on. All this is
-internal to Dovecot and not documented: tests hold it against each release.
+address, user, ``name=value`` and so on. The answer is one line: user, ``name=value`` and so on. It takes the
+place of what the user database said, so the fields of the request are repeated in it. All this is internal
+to Dovecot and not documented: tests hold it against each release.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ class PostloginRequest:
     remote: str
     user: str
     fields: Mapping[str, str]
+    """By name; a field that is a name alone has an empty value."""
+    said: tuple[str, ...] = ()
+    """The same as they came."""
 
     @property
     def is_master(self) -> bool:
@@ -68,12 +72,14 @@ def parse_request(data: bytes) -> PostloginRequest:
         if name in fields:
             raise PostloginError("the request has a field twice")
         fields[name] = value
-    return PostloginRequest(local, remote, user, fields)
+    return PostloginRequest(local, remote, user, fields, tuple(others))
 
 
-def write_reply(user: str, fields: Sequence[tuple[str, str]]) -> bytes:
-    """Writes the answer that lets a user in, with fields for the mail process."""
-    parts = [user, *(f"{name}={value}" for name, value in fields)]
+def write_reply(request: PostloginRequest, fields: Sequence[tuple[str, str]]) -> bytes:
+    """Writes the answer that lets a user in, with further fields for the mail process."""
+    ours = {name for name, _ in fields}
+    kept = (each for each in request.said if each.partition("=")[0] not in ours)
+    parts = [request.user, *kept, *(f"{name}={value}" for name, value in fields)]
     return b"\t".join(_escape(part) for part in parts) + b"\n"
 
 

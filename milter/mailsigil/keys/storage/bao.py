@@ -39,10 +39,10 @@ class BaoStorage:
         self._path = path
         self._passphrase = passphrase
 
-    def fetch(self, address: str) -> Entry:
+    def fetch(self, address: str, *, passphrase: bytes | None = None) -> Entry:
         """Gives the entry of an address. Raises SourceError."""
         fields, _ = self._read(address)
-        return self._entry(fields) if fields else Entry()
+        return self._entry(fields, passphrase) if fields else Entry()
 
     def add(self, address: str, key: StorageKey) -> None:
         """Writes a new version of the entry; one that was changed meanwhile is not overwritten."""
@@ -73,9 +73,10 @@ class BaoStorage:
         fields = told.get("data")
         return (fields if isinstance(fields, dict) else {}), (version if isinstance(version, int) else 0)
 
-    def _entry(self, fields: Mapping[str, Any]) -> Entry:
+    def _entry(self, fields: Mapping[str, Any], passphrase: bytes | None = None) -> Entry:
         source = self._client.source
-        passphrase = self._passphrase.read() if self._passphrase is not None else None
+        if passphrase is None and self._passphrase is not None:
+            passphrase = self._passphrase.read()
         recorded = fields.get("user", "")
         if not isinstance(recorded, str):
             raise SourceAnswer(source, 'the field "user" is no text', "Write the user's address into it")

@@ -20,9 +20,10 @@ class FolderStore:
         self._folder = folder
         self._passphrase = passphrase
 
-    def fetch(self, address: str) -> Entry:
+    def fetch(self, address: str, *, passphrase: bytes | None = None) -> Entry:
         """Gives the keys of both files, those of the PEM first. Raises SourceError."""
-        passphrase = self._passphrase.read() if self._passphrase is not None else None
+        if passphrase is None and self._passphrase is not None:
+            passphrase = self._passphrase.read()
         keys: list[StorageKey] = []
         owners = {address}
         pem = read_file(self._source, self._folder, self._path(address))

@@ -81,8 +81,11 @@ class Entry:
 class StorageStore(Protocol):
     """Where the storage keys of some mail domains are kept."""
 
-    def fetch(self, address: str) -> Entry:
-        """Gives what is kept for an address. Raises SourceError."""
+    def fetch(self, address: str, *, passphrase: bytes | None = None) -> Entry:
+        """Gives what is kept for an address, opened by this passphrase in place of the store's own.
+
+        Raises SourceError.
+        """
         ...
 
     def add(self, address: str, key: StorageKey) -> None:

@@ -52,17 +52,22 @@ class StorageRoutes:
         Only for somebody who has none, and where keys are adopted, the server is asked. Raises SourceError.
         """
         pinned = self._pinned(address)
-        if pinned or not route.settings.adopt:
+        if pinned or not route.settings.adopt or route.settings.opened_by == "login":
             return pinned
         return tuple(key.public for key in self.fetch(route, address))
 
-    def fetch(self, route: StorageRoute, address: str) -> tuple[StorageKey, ...]:
-        """Gives the private keys, the newest first; none for somebody who has none. Raises SourceError."""
+    def fetch(
+        self, route: StorageRoute, address: str, *, passphrase: bytes | None = None
+    ) -> tuple[StorageKey, ...]:
+        """Gives the private keys, the newest first; none for somebody who has none. Raises SourceError.
+
+        ``passphrase`` opens them where the store's own does not.
+        """
         adopt = route.settings.adopt
         pinned = self._pinned(address)
         if not pinned and not adopt:
             return ()
-        entry = route.guard.call(lambda: route.store.fetch(address))
+        entry = route.guard.call(lambda: route.store.fetch(address, passphrase=passphrase))
         keys = believed(route.name, address, entry, pinned=pinned, adopt=adopt)
         if any(key.public not in pinned for key in keys):
             self._pin(address, [*(key.public for key in keys if key.public not in pinned), *pinned])

@@ -143,8 +143,8 @@ class WrappedStore:
         self._folder = folder
         self._token = token
 
-    def fetch(self, address: str) -> Entry:
-        """Opens the keys of an address. Raises SourceError."""
+    def fetch(self, address: str, *, passphrase: bytes | None = None) -> Entry:
+        """Opens the keys of an address; a passphrase is of no use here. Raises SourceError."""
         sealed = self._read(address)
         keys = tuple(self._open(address, each) for each in sealed)
         return Entry(keys, frozenset({address}) if keys else frozenset())
