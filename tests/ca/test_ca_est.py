@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailsigil.ca.approvals import Approvals
 from mailsigil.ca.est import PREFIX, EstApplication
 from mailsigil.ca.logins import Logins
 from mailsigil.ca.passwords import Passwords
@@ -50,7 +51,8 @@ class Est:
     def __init__(self, house: Path, now: datetime = NOW) -> None:
         self.authority = Authority.load(house)
         logins = Logins(Passwords(house / "passwords"), most_failures=100)
-        self._application = EstApplication(self.authority, logins, now=lambda: now)
+        approvals = Approvals(house, now=lambda: now)
+        self._application = EstApplication(self.authority, logins, approvals, now=lambda: now)
 
     def __call__(
         self,

@@ -66,14 +66,14 @@ PERSON = {"given_name": "Bob", "surname": "Sample"}
     ],
 )
 def test_granted(user: str, asked: Wish, level: Level | None, given: Level) -> None:
-    assert grant(RULES, user=user, wish=asked, level=level).level is given
+    assert grant(RULES, user=user, wish=asked, level=level).subject.level is given
 
 
 def test_names_come_from_the_rule_or_from_the_request() -> None:
-    alice = grant(RULES, user="alice", wish=wish(title="Chief"), level=None)
+    alice = grant(RULES, user="alice", wish=wish(title="Chief"), level=None).subject
     assert (alice.given_name, alice.organisation, alice.title) == ("Alice", BANK, "Manager")
     asked = wish("bob@bank.example", organisation=BANK, title="Clerk", **PERSON)
-    bob = grant(RULES, user="keyd", wish=asked, level=None)
+    bob = grant(RULES, user="keyd", wish=asked, level=None).subject
     assert (bob.given_name, bob.surname, bob.title) == ("Bob", "Sample", "Clerk")
 
 

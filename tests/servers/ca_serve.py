@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,18 +48,23 @@ title = "Account Manager"
 class CaServe:
     """Started on entry. Users are ``keyd``, for everybody of bank.example, and ``alice``, for herself."""
 
-    def __init__(self, home: Path, *, more: str = "", log_level: str = "debug") -> None:
+    def __init__(self, home: Path, *, more: str = "", log_level: str = "debug", user: str = "") -> None:
         self.folder = home / "ca"
         self.log = home / "ca.log"
         self._log_level = log_level
+        self._user = user
         self.est_port, self.lookups_port = free_port(), free_port()
         self.folder.mkdir(mode=0o700, parents=True)
-        settings = _SETTINGS.format(est=self.est_port, lookups=self.lookups_port, more=more)
-        (self.folder / "ca.toml").write_text(settings)
+        self.settings(more)
         self.authority = Authority.init(self.folder, organisation="Example Bank", now=datetime.now(UTC))
         passwords = Passwords(self.folder / "passwords")
         for user in ("keyd", "alice"):
             passwords.set(user, PASSWORD.encode())
+
+    def settings(self, more: str = "", *, rules: str = "") -> None:
+        """Writes ca.toml: ``more`` into [est], and further rules."""
+        text = _SETTINGS.format(est=self.est_port, lookups=self.lookups_port, more=more)
+        (self.folder / "ca.toml").write_text(text + rules)
 
     @property
     def url(self) -> str:
@@ -87,11 +93,18 @@ class CaServe:
 
     def __enter__(self) -> CaServe:
         program = [sys.executable, "-m", "mailsigil", "ca", "serve", "--dir", self.folder]
-        self._daemon = Daemon([*program, "--log-level", self._log_level], log=self.log, env=SAME_CODE)
-        self._daemon.wait_until(
-            lambda: accepts(("127.0.0.1", self.est_port)) and accepts(("127.0.0.1", self.lookups_port))
-        )
+        options = ["--log-level", self._log_level, *(["--user", self._user] if self._user else [])]
+        self._daemon = Daemon([*program, *options], log=self.log, env=SAME_CODE)
+        # Its ports are open before it can answer.
+        self._daemon.wait_until(lambda: self._answers() and accepts(("127.0.0.1", self.est_port)))
         return self
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.lookups}/root.crl", timeout=10) as answer:
+                return bool(answer.read())
+        except OSError:
+            return False
 
     def __exit__(self, *_: object) -> None:
         self._daemon.stop()

@@ -16,10 +16,12 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     pkcs7,
 )
 
-from mailsigil.ca.grants import NotGranted, grant, renewable
+from mailsigil.ca.approvals import Approvals, Full, State, Waiting
+from mailsigil.ca.grants import Grant, NotGranted, grant, renewable
 from mailsigil.ca.logins import Logins, Refused
 from mailsigil.ca.requests import BadRequest, CertificationRequest, read_request, same_subject
 from mailsigil.ca.web import Request, Response
@@ -54,9 +56,12 @@ class _Client:
 class EstApplication:
     """Answers the five operations. ``now`` gives the time, aware, in UTC."""
 
-    def __init__(self, authority: Authority, logins: Logins, *, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, authority: Authority, logins: Logins, approvals: Approvals, *, now: Callable[[], datetime]
+    ) -> None:
         self._authority = authority
         self._logins = logins
+        self._approvals = approvals
         self._now = now
         self._settings = authority.settings
 
@@ -72,6 +77,9 @@ class EstApplication:
         except NotGranted as error:
             log.warning("est refused peer=%s: %s", request.peer, error)
             return Response.say(HTTPStatus.FORBIDDEN, _sentence(error))
+        except Full as error:
+            log.warning("est refused peer=%s: %s", request.peer, error)
+            return Response.say(HTTPStatus.SERVICE_UNAVAILABLE, _sentence(error), Retry_After="3600")
         except AuthorityError as error:
             log.error("est failed peer=%s: %s", request.peer, error)
             return Response.say(
@@ -88,17 +96,21 @@ class EstApplication:
                     HTTPStatus.OK, "application/csrattrs", _encoded(_ATTRIBUTES, request), _BASE64
                 )
             case "POST", "simpleenroll" | "simplereenroll":
-                return self._enrol(request, level)
+                return self._enrol(request, level, renewing=operation == "simplereenroll")
             case "POST", "serverkeygen":
                 return self._make_key(request, level)
             case _, "cacerts" | "csrattrs" | "simpleenroll" | "simplereenroll" | "serverkeygen":
                 return Response.say(HTTPStatus.METHOD_NOT_ALLOWED, "This operation has another method")
         return Response.say(HTTPStatus.NOT_FOUND, f"EST is found at {PREFIX}")
 
-    def _enrol(self, request: Request, level: Level | None) -> Response:
-        client = self._client(request)
+    def _enrol(self, request: Request, level: Level | None, *, renewing: bool) -> Response:
+        client = self._renewing(request) if renewing else None
+        client = client or self._client(request)
         asked = self._asked(request)
-        certificate = self._issue(request, client, self._subject(client, asked, level), asked.key)
+        granted = self._granted(client, asked, level)
+        approved = self._approved(request, client, granted, spki_of(asked.key))
+        certificate = self._issue(request, client, granted.subject, asked.key)
+        self._finish(approved)
         # RFC 7030 4.2.3: the certificate alone; its issuers are told by cacerts.
         return self._certificates(request, [certificate])
 
@@ -111,9 +123,11 @@ class EstApplication:
                 HTTPStatus.NOT_IMPLEMENTED, "This server makes no keys; make one and enrol it"
             )
         asked = self._asked(request)
-        subject = self._subject(client, asked, level)
+        granted = self._granted(client, asked, level)
+        approved = self._approved(request, client, granted, b"")
         private = KeyKind(kind).generate()
-        certificate = self._issue(request, client, subject, private.public_key())
+        certificate = self._issue(request, client, granted.subject, private.public_key())
+        self._finish(approved)
         boundary = f"mailsigil-{secrets.token_hex(12)}"
         key = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         parts = (("application/pkcs8", key), (_CERTIFICATES, _bag([certificate])))
@@ -147,6 +161,13 @@ class EstApplication:
             )
         )
 
+    def _renewing(self, request: Request) -> _Client | None:
+        """Who renews a certificate of ours has shown its key, and needs no login beside it."""
+        certificate = request.certificate
+        if certificate is None or self._authority.entry_of(certificate) is None:
+            return None
+        return self._holder(request, certificate)
+
     def _holder(self, request: Request, certificate: x509.Certificate) -> _Client:
         entry = self._authority.entry_of(certificate)
         if entry is None:
@@ -164,7 +185,28 @@ class EstApplication:
             raise _Stop(Response.say(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, sentence))
         return read_request(request.body)
 
-    def _subject(self, client: _Client, asked: CertificationRequest, level: Level | None) -> Subject:
+    def _approved(self, request: Request, client: _Client, granted: Grant, spki: bytes) -> Waiting | None:
+        """What a person approved; None where nobody has to. Otherwise the client is told to ask again."""
+        if not granted.approval:
+            return None
+        decided = self._approvals.decision(
+            user=client.name, subject=granted.subject, spki=spki, peer=request.peer
+        )
+        if decided.state is State.REFUSED:
+            raise NotGranted(f"the request was refused: {decided.reason or 'no reason is given'}")
+        if decided.state is State.WAITING:
+            log.info("est waits for approval id=%s client=%s", decided.identifier, client.name)
+            # RFC 7030 4.2.3: accepted, and not decided yet.
+            sentence = f"The request {decided.identifier} waits for approval"
+            seconds = str(self._settings.est.retry_seconds)
+            raise _Stop(Response.say(HTTPStatus.ACCEPTED, sentence, Retry_After=seconds))
+        return decided
+
+    def _finish(self, approved: Waiting | None) -> None:
+        if approved is not None:
+            self._approvals.done(approved)
+
+    def _granted(self, client: _Client, asked: CertificationRequest, level: Level | None) -> Grant:
         if client.certificate is None:
             return grant(self._settings.enrol, user=client.name, wish=asked.wish, level=level)
         if not same_subject(asked, client.certificate):
@@ -174,7 +216,7 @@ class EstApplication:
         subject = renewable(client.certificate)
         if level not in (None, subject.level):
             raise NotGranted(f"with a certificate it is renewed at its own level, {subject.level}")
-        return subject
+        return Grant(subject)
 
     def _issue(self, request: Request, client: _Client, subject: Subject, key: PublicKey) -> x509.Certificate:
         certificate = self._authority.certify(subject, key=key, days=self._settings.est.days, now=self._now())
@@ -200,6 +242,11 @@ def _operation(path: str) -> tuple[Level | None, str]:
     if not slash:
         return None, label
     return (_LABELS[label.lower()], operation) if label.lower() in _LABELS else (None, "")
+
+
+def spki_of(key: PublicKey) -> bytes:
+    """A public key as SubjectPublicKeyInfo, DER."""
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _bag(certificates: list[x509.Certificate]) -> bytes:

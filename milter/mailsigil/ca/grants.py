@@ -32,7 +32,16 @@ class Wish:
     title: str = ""
 
 
-def grant(rules: Sequence[EnrolRule], *, user: str, wish: Wish, level: Level | None) -> Subject:
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a user may enrol."""
+
+    subject: Subject
+    approval: bool = False
+    """A person has to agree."""
+
+
+def grant(rules: Sequence[EnrolRule], *, user: str, wish: Wish, level: Level | None) -> Grant:
     """Gives the subject that a user may enrol; the first rule that fits decides.
 
     Without a level, it is the highest one of the rule that its names, or those of the request where the
@@ -49,7 +58,7 @@ def grant(rules: Sequence[EnrolRule], *, user: str, wish: Wish, level: Level | N
             if each.value not in rule.levels or (level is None and _not_meant(rule, wish, each)):
                 continue
             try:
-                return _subject(rule, wish, address, each)
+                return Grant(_subject(rule, wish, address, each), rule.approval == "required")
             except RequestError as error:
                 # A lower level may need less; when there is none, this says best what was missing.
                 refusal = NotGranted(str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,15 +15,18 @@ from typing import Final
 from cryptography import x509
 from OpenSSL import SSL
 
+from mailsigil.ca.approvals import Approvals
 from mailsigil.ca.est import EstApplication
 from mailsigil.ca.logins import Logins
 from mailsigil.ca.passwords import Passwords
 from mailsigil.ca.published import PublishedApplication
-from mailsigil.ca.web import Application, Bounds, WebServer
+from mailsigil.ca.web import Bounds, WebServer, listen
 from mailsigil.ca.wire import tls_context
-from mailsigil.config.authority import ServeLimits
+from mailsigil.config.authority import AuthoritySettings, ServeLimits
 from mailsigil.keys.authority import Authority, AuthorityError
 from mailsigil.keys.ocsp_responder import OcspResponder
+from mailsigil.keys.register import RegisterError
+from mailsigil.process.notify import Notifier
 
 log = logging.getLogger("mailsigil.ca")
 
@@ -37,39 +41,96 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+class Listeners:
+    """The two sockets, opened before a process gives up root. Raises AuthorityError."""
+
+    def __init__(self, settings: AuthoritySettings) -> None:
+        self.settings = settings
+        self.est = _listen(settings.est.listen)
+        self.publish = _listen(settings.publish.listen)
+
+
 class AuthorityService:
     """Both servers on one authority. Raises AuthorityError when they cannot start."""
 
-    def __init__(self, authority: Authority, *, now: Callable[[], datetime] = utc_now) -> None:
-        self._authority = authority
+    def __init__(
+        self,
+        authority: Authority,
+        *,
+        listeners: Listeners | None = None,
+        now: Callable[[], datetime] = utc_now,
+        notify: Notifier | None = None,
+    ) -> None:
         self._now = now
+        self._notify = notify or Notifier()
         self._stop = threading.Event()
+        self._reload = threading.Event()
+        self._woken = threading.Event()
+        self._listed: frozenset[int] = frozenset()
+        self._listeners = listeners or Listeners(authority.settings)
+        self._take(authority)
+        bounds = _bounds(authority.settings.limits)
+        self.enrolment = WebServer(self._listeners.est, self._est, bounds=bounds, context=self._tls())
+        self.lookups = WebServer(self._listeners.publish, self._published, bounds=bounds)
+
+    def _take(self, authority: Authority) -> None:
+        """Builds what answers requests out of an authority as it is now."""
         settings = authority.settings
         passwords = Passwords(Path(settings.est.passwords or authority.directory / "passwords"))
         responder = OcspResponder(
             authority.issuers,
             authority.register,
-            now=now,
+            now=self._now,
             keep=timedelta(hours=settings.publish.ocsp_hours),
         )
-        self._listed: frozenset[int] = frozenset()
+        self._authority = authority
         self.publish_lists()
-        bounds = _bounds(settings.limits)
         logins = Logins(passwords, most_failures=settings.limits.failed_logins)
-        est = EstApplication(authority, logins, now=now)
-        self.enrolment = _server(settings.est.listen, est, bounds, self._tls())
-        self.lookups = _server(
-            settings.publish.listen, PublishedApplication(authority, responder), bounds, None
-        )
+        approvals = Approvals(authority.directory, now=self._now)
+        self._est = EstApplication(authority, logins, approvals, now=self._now)
+        self._published = PublishedApplication(authority, responder)
+
+    def reload(self) -> None:
+        """Reads ca.toml and the authority's files anew; when they cannot be used, the old ones stay."""
+        before = self._authority
+        try:
+            fresh = Authority.load(before.directory)
+            self._take(fresh)
+            context = self._tls()
+        except (AuthorityError, RegisterError) as error:
+            self._authority = before
+            log.error("reload refused, the old settings stay: %s", error)
+            return
+        self.enrolment.application, self.enrolment.context = self._est, context
+        self.lookups.application = self._published
+        old, new = self._listeners.settings, fresh.settings
+        places = (new.est.listen, new.publish.listen, new.limits)
+        if places != (old.est.listen, old.publish.listen, old.limits):
+            log.warning("ca listens where it did, and within the old limits, until it is started anew")
+        log.info("ca reloaded its settings, %d rules for enrolment", len(fresh.settings.enrol))
 
     def run(self) -> None:
-        """Serves until SIGTERM or SIGINT."""
+        """Serves until SIGTERM or SIGINT; SIGHUP reloads."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop.set())
+            signal.signal(number, lambda *_: self._wake(self._stop))
+        signal.signal(signal.SIGHUP, lambda *_: self._wake(self._reload))
         self.start()
-        while not self._stop.wait(LOOK_SECONDS):
+        self._notify.ready("serving")
+        while not self._stop.is_set():
+            self._woken.wait(LOOK_SECONDS)
+            self._woken.clear()
+            if self._reload.is_set():
+                self._reload.clear()
+                self._notify.reloading()
+                self.reload()
+                self._notify.ready("serving")
             self.look()
+        self._notify.stopping("taking no new connections")
         self.stop()
+
+    def _wake(self, why: threading.Event) -> None:
+        why.set()
+        self._woken.set()
 
     def start(self) -> None:
         """Begins to serve, in threads of its own."""
@@ -145,13 +206,14 @@ class AuthorityService:
         return self._authority.directory / SERVER_FILE
 
 
-def _server(listen: str, application: Application, bounds: Bounds, context: SSL.Context | None) -> WebServer:
-    host, _, port = listen.rpartition(":")
+def _listen(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
     try:
-        return WebServer((host.strip("[]"), int(port)), application, bounds=bounds, context=context)
+        return listen((host.strip("[]"), int(port)))
     except OSError as error:
         raise AuthorityError(
-            f"cannot listen on {listen}: {error.strerror or error}; choose another port in ca.toml"
+            f"cannot listen on {address}: {error.strerror or error}; choose another port in ca.toml, or start"
+            " as root with --user"
         ) from error
 
 

@@ -70,21 +70,28 @@ class Response:
 Application = Callable[[Request], Response]
 
 
+def listen(address: tuple[str, int]) -> socket.socket:
+    """Opens a listening socket. Raises OSError."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    return socket.create_server(address, family=family, backlog=BACKLOG)
+
+
 class WebServer:
-    """Listens on an address and hands requests to an application, one thread a connection."""
+    """Listens on an address, or on a socket that does so already, and hands requests to an application, one
+    thread a connection."""
 
     def __init__(
         self,
-        address: tuple[str, int],
+        address: tuple[str, int] | socket.socket,
         application: Application,
         *,
         bounds: Bounds,
         context: SSL.Context | None = None,
     ) -> None:
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._listener = socket.create_server(address, family=family, backlog=BACKLOG)
+        self._listener = address if isinstance(address, socket.socket) else listen(address)
         self._listener.settimeout(LOOK_SECONDS)
-        self._application = application
+        self.application = application
+        """Answers new requests; may be exchanged."""
         self._bounds = bounds
         self._places = threading.BoundedSemaphore(bounds.connections)
         self._stop = threading.Event()
@@ -128,7 +135,7 @@ class WebServer:
         try:
             stream.deadline = time.monotonic() + self._bounds.seconds
             stream.handshake()
-            _Conversation(stream, peer, self._application, self._bounds).run()
+            _Conversation(stream, peer, self.application, self._bounds).run()
         except (TimeoutError, ConnectionError) as error:
             log.debug("peer=%s connection ended: %s", peer, error)
         except Exception as error:

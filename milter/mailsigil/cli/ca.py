@@ -11,14 +11,18 @@ from pathlib import Path
 import click
 
 from mailsigil.ca.passwords import PasswordError, Passwords
-from mailsigil.ca.service import AuthorityService
+from mailsigil.ca.service import AuthorityService, Listeners
+from mailsigil.cli.ca_pending import pending
 from mailsigil.cli.logs import start_logging
 from mailsigil.cli.misuse import Misuse
 from mailsigil.config.settings import LogSettings
 from mailsigil.keys.authority import Authority, AuthorityError
+from mailsigil.keys.authority_files import load_settings
+from mailsigil.keys.hygiene import allow_memory_lock, guard_memory
 from mailsigil.keys.profile import KeyKind, RequestError, Subject
 from mailsigil.keys.register import Entry, Reason, RegisterError
 from mailsigil.pki.level import Level
+from mailsigil.process.privileges import PrivilegeError, become
 
 _KEYS = click.Choice([kind.value for kind in KeyKind])
 _directory = click.option(
@@ -208,18 +212,27 @@ def password(directory: Path, user: str) -> None:
     help="How much is logged.",
 )
 @click.option("--journal", is_flag=True, help="Write the log to the journal, and not to standard error.")
-def serve(directory: Path, log_level: str, journal: bool) -> None:
+@click.option("--user", default="", help="User to become once the ports are open; the one that owns DIR.")
+def serve(directory: Path, log_level: str, journal: bool, user: str) -> None:
     """Serve enrolment (EST, RFC 7030), revocation lists and OCSP.
 
     DIR/ca.toml says where to listen, who may enrol for whom, and under which URL others find the lists.
-    The server runs in the foreground until SIGTERM; it needs no user but the one that owns DIR.
+    The server runs in the foreground until SIGTERM; SIGHUP reads ca.toml anew. It needs no user but the one
+    that owns DIR: start it as that one, or as root with --user, which ports below 1024 need.
     """
     log = LogSettings.model_validate({"level": log_level, "destination": "journal" if journal else "stderr"})
     start_logging(log)
     try:
-        AuthorityService(Authority.load(directory)).run()
-    except (AuthorityError, RegisterError) as error:
+        listeners = Listeners(load_settings(directory))
+        allow_memory_lock()
+        become(user)
+        guard_memory()
+        AuthorityService(Authority.load(directory), listeners=listeners).run()
+    except (AuthorityError, RegisterError, PrivilegeError) as error:
         raise Misuse(str(error)) from error
+
+
+command.add_command(pending)
 
 
 def _ask_password() -> str:

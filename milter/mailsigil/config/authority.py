@@ -91,6 +91,12 @@ class EstSettings(Section):
     server_keygen: Literal["", "p256", "p384", "rsa2048", "rsa3072", "rsa4096"] = Field(
         default="", description="The kind of key that the server makes when asked to. Empty: it makes none."
     )
+    retry_seconds: int = Field(
+        default=300,
+        ge=1,
+        le=86_400,
+        description="Seconds after which a client asks again, whose request waits for approval.",
+    )
     passwords: OptionalPath = Field(
         default="",
         description='File with hashed passwords (mailsigil ca password). Empty: "passwords" in this folder.',
@@ -131,6 +137,11 @@ class EnrolRule(Section):
         default="", max_length=64, description="The person's surname, together with given_name."
     )
     title: str = Field(default="", max_length=64, description="The person's title, for V2 and V4.")
+    approval: Literal["none", "required"] = Field(
+        default="none",
+        description='"required": a person decides each request (mailsigil ca pending); the client is told to'
+        " ask again until then. Renewals with a certificate need none.",
+    )
     names_from_request: bool = Field(
         default=False,
         description="true: a person's names and title are taken from the request, because this user has"
