@@ -44,6 +44,7 @@ class House:
 
     def __init__(self, folder: Path) -> None:
         self.run, self.keys = folder / "run", folder / "keys"
+        self.cache = folder / "cache"
         self.run.mkdir()
         self.keys.mkdir(mode=0o700)
         self.policy, self.root, self.config = folder / "policy.toml", folder / "root.pem", folder / "m.toml"
@@ -58,7 +59,8 @@ class House:
             f'[milter]\nsocket = "unix:{self.run}/milter.sock"\n{milter}\n'
             f'[keyd]\nsocket = "{self.run}/keyd.sock"\nfolder = "{self.keys}"\n'
             f"{keyd}\n"
-            f'[policy]\nfile = "{self.policy}"\n{more}\n{default_trust if trust is None else trust}\n',
+            f'[policy]\nfile = "{self.policy}"\n{more}\n{default_trust if trust is None else trust}\n'
+            f'[revocation]\ncache_folder = "{self.cache}"\n',
             encoding="utf-8",
         )
 
@@ -216,3 +218,31 @@ def test_changes_nothing(house: House) -> None:
     before = subprocess.check_output(["ls", "-lR", house.config.parent])
     house.check()
     assert subprocess.check_output(["ls", "-lR", house.config.parent]) == before
+
+
+def test_a_folder_for_revocation_that_cannot_be_written(house: House) -> None:
+    house.cache.write_text("in the way")
+    mend = f"install -d -m 0700 {house.cache}"
+    _expect(
+        house.check(), "warning", f"may not write to {house.cache}, so what is fetched is forgotten", mend
+    )
+    house.cache.unlink()
+    house.cache.mkdir()
+    assert "in order" in house.check().output
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user is asked about, whose files only root can make")
+def test_a_folder_for_revocation_that_belongs_to_somebody_else(house: House) -> None:
+    house.cache.mkdir(mode=0o700)
+    house.write(milter='user = "nobody"', keyd='allowed_users = ["nobody"]')
+    found = house.check().output
+    assert f'the user "nobody" may not write to {house.cache}' in found
+    os.chown(house.cache, 65534, 65534)
+    assert "may not write to" not in house.check().output
+
+
+def test_without_questions_no_folder_for_revocation_is_needed(house: House) -> None:
+    house.cache.write_text("in the way")
+    trust = f'[[trust]]\nname = "Example"\nfiles = ["{house.root}"]\nrevocation = "off"'
+    house.write(trust=trust)
+    assert "revocation" not in house.check().output

@@ -49,6 +49,7 @@ def remarks(settings: Settings) -> Iterator[Remark]:
     yield from _milter_socket(settings)
     yield from _socket_folder("keyd.socket", settings.keyd.socket, settings.keyd.user)
     yield from _spool_folder(settings)
+    yield from _revocation_folder(settings)
     yield from key_folder("keyd.folder", Path(settings.keyd.folder), settings.keyd.user)
 
 
@@ -145,6 +146,23 @@ def _spool_folder(settings: Settings) -> Iterator[Remark]:
             "limits.spool_directory",
             f'the user "{settings.milter.user or _own_name()}" may not write to {folder}',
             f"chown {settings.milter.user or _own_name()} {folder}",
+        )
+
+
+def _revocation_folder(settings: Settings) -> Iterator[Remark]:
+    """The folder is made when it is needed, so the next one above it that is there counts."""
+    folder, user = settings.revocation.cache_folder, settings.milter.user
+    asked = settings.revocation.fetch and any(entry.revocation != "off" for entry in settings.trust)
+    if not folder or not asked:
+        return
+    found = [info for one in (Path(folder), *Path(folder).parents) if (info := _stat(one)) is not None]
+    if not found or not stat.S_ISDIR(found[0].st_mode) or not _may_write(found[0], user):
+        yield Remark(
+            Severity.WARNING,
+            "revocation.cache_folder",
+            f'the user "{user or _own_name()}" may not write to {folder}, so what is fetched is forgotten'
+            " with each restart, and each worker asks for itself",
+            f"install -d -m 0700 {_owner(user)}{folder}",
         )
 
 
