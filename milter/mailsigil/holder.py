@@ -19,9 +19,17 @@ DOMAIN_MAILBOX: Final = "domain-signing-authority"
 """Local part of the address that the certificate of a whole domain names (RFC 3183 3.1)."""
 
 
-@lru_cache(maxsize=4096)
+_REMEMBERED: Final = 8192
+"""Octets of a certificate that is remembered: nobody may fill the memory with huge ones."""
+
+
 def describe(certificate: bytes) -> tuple[CertificateNames, str, str]:
     """Names, serial number in hexadecimal, and issuer as an RFC 4514 string."""
+    return (_described if len(certificate) <= _REMEMBERED else _described.__wrapped__)(certificate)
+
+
+@lru_cache(maxsize=4096)
+def _described(certificate: bytes) -> tuple[CertificateNames, str, str]:
     parsed = load_certificate(certificate)
     return (
         CertificateNames.from_certificate(parsed),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mailsigil.cms import oids
 from mailsigil.cms.parse import CmsLimits, CmsSyntaxError, SignedData, content_kind, parse_signed_data
@@ -146,6 +147,8 @@ _PLAIN_TYPE = re.compile(rb"[a-z]+/[a-z0-9.+-]+[ \t]*(?:;|\Z)", re.IGNORECASE)
 _ODD_PARAMETER = re.compile(rb"\(|;[ \t]*;")
 _PARAMETER_NAME = re.compile(r"[A-Za-z0-9!#$&+.^_`{|}~-]+")  # RFC 2045 5.1, RFC 2231 7
 _QUOTED = re.compile(rb'"[^"]*"')
+_REMEMBERED = 512
+"""Octets of a Content-Type."""
 _OTHER_BASE = (b"content-base", b"content-location")
 _SMIME_SUFFIXES = (".p7s", ".p7m", ".p7c", ".p7z")
 
@@ -154,15 +157,24 @@ def _require_one_reading(part: Part) -> None:
     """The type of the whole, and of the signature part, must mean the same to every reader."""
     for field in named(part.fields, b"content-type"):
         value = field.unfolded
-        structural = _without_name(value) if part.media_type.type == "application" else value
-        bare = _QUOTED.sub(b'""', value)
-        if not _PLAIN_TYPE.match(bare) or _TWO_WAYS.search(structural) or _ODD_PARAMETER.search(bare):
-            raise _malformed("a Content-Type that not all readers understand", Reason.CONTENT_TYPE)
-    if not all(_PARAMETER_NAME.fullmatch(name) for name in part.media_type.params):
-        raise _malformed("a parameter name that not all readers take", Reason.CONTENT_TYPE)
+        read = _type_fault if len(value) <= _REMEMBERED else _type_fault.__wrapped__
+        if fault := read(value, part.media_type.type, tuple(part.media_type.params)):
+            raise _malformed(fault, Reason.CONTENT_TYPE)
     # RFC 2557 4: unsigned, these would send the relative links of the signed text elsewhere.
     if any(field.key in _OTHER_BASE for field in part.fields):
         raise _malformed("a Content-Base or Content-Location field that is not signed")
+
+
+# Signature parts say the same in nearly all mail.
+@lru_cache(maxsize=1024)
+def _type_fault(value: bytes, main_type: str, parameters: tuple[str, ...]) -> str:
+    bare = _QUOTED.sub(b'""', value)
+    structural = _without_name(value) if main_type == "application" else value
+    if not _PLAIN_TYPE.match(bare) or _TWO_WAYS.search(structural) or _ODD_PARAMETER.search(bare):
+        return "a Content-Type that not all readers understand"
+    if not all(_PARAMETER_NAME.fullmatch(name) for name in parameters):
+        return "a parameter name that not all readers take"
+    return ""
 
 
 _NAME = re.compile(rb';\s*name\*?[0-9]*\*?\s*=\s*(?:"[^"]*"|[^;"]*)', re.IGNORECASE)

@@ -76,6 +76,8 @@ MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192  # beyond, a verification costs an attacker nothing and us a lot
 _UNREADABLE: Final = (ValueError, TypeError, x509.InvalidVersion)
 _MAX_DISGUISE: Final = 65536  # no signer writes more octets of attributes
+_REMEMBERED_CERTIFICATE: Final = 8192  # octets
+_SCHEMES: Final = {(scheme.family, scheme.digest): scheme for scheme in Scheme}
 _CERTIFICATE_HASHES: Final = frozenset({"sha1", "sha256", "sha384", "sha512"})
 
 
@@ -141,10 +143,17 @@ def _find_certificates(sid: SignerIdentifier, certificates: Sequence[bytes]) -> 
 def _is_meant(sid: SignerIdentifier, certificate: bytes) -> bool:
     if not sid.subject_key_id:
         try:
-            return certificate_identity(certificate) == (sid.issuer, sid.serial)
+            identity = certificate_identity if _usual(certificate) else certificate_identity.__wrapped__
+            return identity(certificate) == (sid.issuer, sid.serial)
         except CmsError:
             return False
-    return _key_id(certificate) == sid.subject_key_id
+    key_id = _key_id if _usual(certificate) else _key_id.__wrapped__
+    return key_id(certificate) == sid.subject_key_id
+
+
+def _usual(certificate: bytes) -> bool:
+    """Whether what a certificate says is remembered: nobody may fill the memory with huge ones."""
+    return len(certificate) <= _REMEMBERED_CERTIFICATE
 
 
 @lru_cache(maxsize=1024)
@@ -174,7 +183,7 @@ def _choose_scheme(signer: SignerInfo, signed_data: SignedData) -> Scheme:
         raise _Refusal(SignerStatus.MALFORMED, "algorithms-contradict")
     if algorithm.family is Family.ED25519:
         return Scheme.ED25519
-    return Scheme(f"{algorithm.family.value}-{digest}")
+    return _SCHEMES[algorithm.family, digest]
 
 
 def _check_attributes(signer: SignerInfo, signed_data: SignedData) -> None:
@@ -226,11 +235,17 @@ def _keep_named(hashes: Sequence[CertificateHash], candidates: list[bytes]) -> l
         candidates = [
             certificate
             for certificate in candidates
-            if hashlib.new(expected.algorithm, certificate, usedforsecurity=False).digest() == expected.digest
+            if (_hash if _usual(certificate) else _hash.__wrapped__)(expected.algorithm, certificate)
+            == expected.digest
         ]
         if not candidates:
             raise _Refusal(SignerStatus.CERTIFICATE_MISMATCH, "signing-certificate-contradicts")
     return candidates
+
+
+@lru_cache(maxsize=1024)
+def _hash(algorithm: str, certificate: bytes) -> bytes:
+    return hashlib.new(algorithm, certificate, usedforsecurity=False).digest()
 
 
 def _check_digest(signer: SignerInfo, digests: Mapping[str, bytes]) -> None:
@@ -245,7 +260,8 @@ def _check_signature(
     first: _Refusal | None = None
     for certificate in candidates:
         try:
-            _check_with_key(signer, scheme, _load_key(certificate, scheme), digests)
+            load = _load_key if _usual(certificate) else _load_key.__wrapped__
+            _check_with_key(signer, scheme, load(certificate, scheme), digests)
         except _Refusal as refusal:
             first = first or refusal
         else:

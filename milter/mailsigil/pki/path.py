@@ -30,8 +30,8 @@ MAX_OCTETS: Final = 256 * 1024
 MAX_OTHERS: Final = 3
 """Further paths of one certificate that are given where something is known against the first."""
 _PARSED_KEPT: Final = 256
-_REMEMBERED: Final = 4096
-"""Octets of a certificate whose digest is remembered."""
+_REMEMBERED: Final = 8192
+"""Octets of a certificate that is remembered: nobody may fill the memory with huge ones."""
 _NEGATIVE_KEPT: Final = timedelta(minutes=10)
 
 
@@ -187,7 +187,8 @@ class PathValidator:
                     parsed = parse_certificate(der)
                 except UnreadableCertificate:
                     continue
-                self._parsed[digest] = parsed
+                if len(der) <= _REMEMBERED:
+                    self._parsed[digest] = parsed
                 if len(self._parsed) > _PARSED_KEPT:
                     self._parsed.popitem(last=False)
             else:
@@ -290,7 +291,7 @@ def _cache_key(leaf: bytes, intermediates: Sequence[bytes]) -> bytes:
 
 
 def _digest(der: bytes) -> bytes:
-    """The SHA-256 of a certificate; those of usual size stand in many mails, so theirs is remembered."""
+    """The SHA-256 of a certificate; the same few stand in many mails."""
     return (_sha256 if len(der) <= _REMEMBERED else _sha256.__wrapped__)(der)
 
 
