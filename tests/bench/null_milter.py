@@ -17,7 +17,7 @@ import Milter as lib
 
 _ACTIONS = lib.ADDHDRS | lib.CHGHDRS | lib.CHGBODY | lib.SETSYMLIST
 _SILENT = lib.P_NR_CONN | lib.P_NR_MAIL | lib.P_NR_RCPT | lib.P_NR_HDR | lib.P_NR_EOH | lib.P_NR_BODY
-_UNUSED = lib.P_NOHELO | lib.P_NODATA | lib.P_NOUNKNOWN
+_UNUSED = lib.P_NOHELO | lib.P_NODATA | lib.P_NOUNKNOWN | lib.P_NOEOH
 
 
 def negotiate(ctx: Any, options: list[int]) -> int:

@@ -40,7 +40,7 @@ _ACTIONS = lib.ADDHDRS | lib.CHGHDRS | lib.CHGBODY
 _MACRO_ACTION = lib.SETSYMLIST
 _SILENT = lib.P_NR_CONN | lib.P_NR_MAIL | lib.P_NR_RCPT | lib.P_NR_HDR | lib.P_NR_EOH | lib.P_NR_BODY
 """Only the end of the message is answered: saves a round trip for each of the others."""
-_UNUSED = lib.P_NOHELO | lib.P_NODATA | lib.P_NOUNKNOWN
+_UNUSED = lib.P_NOHELO | lib.P_NODATA | lib.P_NOUNKNOWN | lib.P_NOEOH
 _MACROS = (
     (lib.M_CONNECT, b"{daemon_name}"),
     # {mail_addr} is always there. Without any macro for a message libmilter would keep those of the
