@@ -30,7 +30,7 @@ FRONT = ROOT / "README.md"
 POSTFIX = ROOT / "contrib" / "postfix"
 VERDICTS = POSTFIX / "VERDICTS.md"
 PAGES = (FRONT, POSTFIX / "README.md", VERDICTS, ROOT / "CHANGELOG.md", ROOT / "milter" / "README.md")
-UNITS = ("mailsigil-keyd", "mailsigil-milter", "mailsigil-delivery")
+UNITS = ("mailsigil-keyd", "mailsigil-milter", "mailsigil-ca", "mailsigil-delivery")
 DROP_INS = sorted((ROOT / "packaging" / "drop-ins").glob("*.conf"))
 MAIL = b"From: Alice Example <alice@bank.example>\nTo: bob@customer.example\nSubject: Hello\n\nHello Bob\n"
 
@@ -240,7 +240,7 @@ def test_units_run_as_users_that_are_made(name: str) -> None:
     user = re.search(r"^User=(.+)$", unit, re.MULTILINE)
     assert user is not None
     assert user[1] in made
-    assert f"/bin/mailsigil {name.removeprefix('mailsigil-')}\n" in unit
+    assert re.search(rf"/bin/mailsigil {name.removeprefix('mailsigil-')}( |$)", unit, re.MULTILINE)
 
 
 def test_the_changelog_knows_this_version() -> None:
