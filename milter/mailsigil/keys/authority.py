@@ -180,11 +180,17 @@ class Authority:
 
     def certificates_for(self, spki: bytes) -> tuple[x509.Certificate, ...]:
         """Give the good certificates for a public key (DER), the latest first. Raises ``AuthorityError``."""
+        return self._good(lambda: self.register.find(spki))
+
+    def certificates_of(self, address: str) -> tuple[x509.Certificate, ...]:
+        """Give the good certificates for an address, the latest first. Raises ``AuthorityError``."""
+        return self._good(lambda: self.register.find_address(address))
+
+    def _good(self, find: Callable[[], tuple[x509.Certificate, ...]]) -> tuple[x509.Certificate, ...]:
         try:
-            found = self.register.find(spki)
             return tuple(
                 one
-                for one in found
+                for one in find()
                 if (entry := self.register.entry(one.serial_number)) is not None and entry.revocation is None
             )
         except RegisterError as error:

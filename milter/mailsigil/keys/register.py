@@ -109,15 +109,23 @@ class Register:
 
         Those that were noted without the certificate itself are not found.
         """
-        wanted = f'"key": "{_key_digest(spki)}"'.encode("ascii")
+        return self._find("key", _key_digest(spki))
+
+    def find_address(self, address: str) -> tuple[x509.Certificate, ...]:
+        """Give the certificates for a mail address, the latest first; as :meth:`find`."""
+        return self._find("address", address)
+
+    def _find(self, name: str, value: str) -> tuple[x509.Certificate, ...]:
+        wanted = json.dumps({name: value}, ensure_ascii=False)[1:-1].encode("utf-8")
         try:
             with self.path.open("rb") as file:
-                found = [base64.b64decode(json.loads(line)["certificate"]) for line in file if wanted in line]
+                records = [json.loads(line) for line in file if wanted in line]
+            found = [base64.b64decode(one["certificate"]) for one in records if "certificate" in one]
         except FileNotFoundError:
             return ()
         except OSError as error:
             raise RegisterError(f"{self.path} cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, TypeError) as error:
             raise RegisterError(f"{self.path} is damaged; correct or remove the line") from error
         return tuple(x509.load_der_x509_certificate(der) for der in reversed(found))
 

@@ -168,6 +168,10 @@ class Recalls(Protocol):
         """Gives the chain (DER, the certificate first) of a good certificate for this key; None: no."""
         ...
 
+    def issued_since(self, address: str, since: datetime) -> tuple[bytes, ...]:
+        """Gives the good certificates (DER) that were issued for an address from a time on."""
+        ...
+
 
 class KeyMaker(Protocol):
     """An authority that makes the key, too (EST serverkeygen, OpenBao's ``issue``)."""

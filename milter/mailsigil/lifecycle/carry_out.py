@@ -41,7 +41,7 @@ BATCH_SECONDS: Final = 5.0
 MAX_BATCH_SECONDS: Final = 240.0
 """What of a batch was not begun by then is left to the next run, well before its claims run out."""
 
-_CHANGES_LISTS: Final = frozenset({Kind.REVOKE, Kind.HOLD, Kind.RELEASE, Kind.REISSUE})
+_CHANGES_LISTS: Final = frozenset({Kind.REVOKE, Kind.HOLD, Kind.RELEASE, Kind.REISSUE, Kind.RESUME})
 """Steps after which an authority publishes anew."""
 
 

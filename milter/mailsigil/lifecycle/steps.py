@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from mailsigil.keys.errors import NotSupported, Pending, SourceAnswer, SourceError, SourceRefused
 from mailsigil.keys.register import Reason
-from mailsigil.keys.source import CertifiableKey, Recalls, Withdraws
+from mailsigil.keys.source import CertifiableKey, Recalls, Withdraws, key_id_of
 from mailsigil.keys.subject import SubjectRequest
 from mailsigil.lifecycle.actions import Action, Cause, Held, Kind, answers
 from mailsigil.lifecycle.errors import DatabaseError, LifecycleError
@@ -186,6 +186,7 @@ class Hands:
         recalled = self._recalled(place, request, new) if waits else None
         if recalled is not None:
             return files.store(new, recalled), recalled
+        self._disown(place, seat)
         current = files.held_key(request.address) if step.kind is Kind.RENEW else None
 
         def ask() -> tuple[bytes, ...]:
@@ -229,6 +230,21 @@ class Hands:
     ) -> tuple[bytes, ...] | None:
         """What the authority issued for this key, and what never arrived."""
         return place.issuer.recall(request, new) if isinstance(place.issuer, Recalls) else None
+
+    def _disown(self, place: Workplace, seat: Turnover) -> None:
+        """What a mail server that died was given, and nobody else has the key to, is revoked."""
+        asked = seat.asked
+        if asked is None or asked.asked_at is None or asked.node == self.ledger.node:
+            return
+        if isinstance(place.issuer, Recalls) and isinstance(place.issuer, Withdraws):
+            found = place.issuer.issued_since(asked.address, asked.asked_at)
+            known = self.ledger.by_key_id(map(key_id_of, found))
+            for der in found:
+                if key_id_of(der) not in known:
+                    place.issuer.withdraw(der, Reason.SUPERSEDED)
+                    seat.changes.remarks.append(
+                        (asked, "disowned", f"{asked.node} had asked for it and died")
+                    )
 
     def _make_room(self, place: Workplace, seat: Turnover, step: Action) -> None:
         """What signed until now gives way."""

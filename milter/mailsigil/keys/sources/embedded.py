@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
 from mailsigil.keys.answers import Question, checked_chain
-from mailsigil.keys.authority import Authority, AuthorityError
+from mailsigil.keys.authority import BACKDATE, Authority, AuthorityError
 from mailsigil.keys.errors import SourceAnswer, SourceRefused
 from mailsigil.keys.newkey import CertifiableKey
 from mailsigil.keys.profile import RequestError, Subject
@@ -92,6 +92,13 @@ class EmbeddedIssuer:
             return None
 
         return self._asked(find)
+
+    def issued_since(self, address: str, since: datetime) -> tuple[bytes, ...]:
+        """Gives the good certificates (DER) issued for an address from a time on. Raises SourceRefused."""
+        found = self._asked(lambda: self._authority().certificates_of(address))
+        return tuple(
+            one.public_bytes(Encoding.DER) for one in found if one.not_valid_before_utc >= since - BACKDATE
+        )
 
     def _own_serial(self, der: bytes) -> int:
         certificate = x509.load_der_x509_certificate(der)
