@@ -165,3 +165,81 @@ def test_the_systems_bundle_is_a_set(tmp_path: Path) -> None:
     listed = json.loads(_run("list", "--json", "--config", config).output)["anchors"]
     assert len(listed) > 50
     assert _run("check", "--config", config).exit_code in (0, 1)
+
+
+def _list(root: Path, *, begin: int, days: int | None, by: Path | None = None) -> Path:
+    """A list in the root's name, from so many days ago for so many days; perhaps with another key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.load_pem_x509_certificate((by or root).read_bytes()).subject
+    start = NOW + timedelta(days=begin)
+    builder = x509.CertificateRevocationListBuilder().issuer_name(name).last_update(start)
+    path = root.with_suffix(f".{begin}.{days}.crl")
+    path.write_bytes(
+        builder.next_update(start + timedelta(days=days or 1))
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("begin", "days", "sentence"),
+    [(-1, 30, "was not signed by the authority"), (3, 4, "is still to come"), (-1, 1, "ran out on")],
+    ids=["another key", "of the future", "just over"],
+)
+def test_lists_that_lie(tmp_path: Path, begin: int, days: int, sentence: str) -> None:
+    root = _root(tmp_path / "root.pem")
+    crl = _list(root, begin=begin, days=days)
+    config = _config(tmp_path, f'name = "A"\nfiles = ["{root}"]\ncrls = ["{crl}"]\n')
+    checked = _run("check", "--config", config)
+    assert checked.exit_code == 1
+    assert sentence in checked.output
+
+
+def test_a_list_of_somebody_else_and_one_that_nobody_asks(tmp_path: Path) -> None:
+    root, other = _root(tmp_path / "root.pem"), _root(tmp_path / "other.pem", cn="Below")
+    crl = _list(root, begin=-1, days=30, by=other)
+    config = _config(tmp_path, f'name = "A"\nfiles = ["{root}"]\ncrls = ["{crl}"]\nrevocation = "off"\n')
+    checked = _run("check", "--config", config)
+    assert checked.exit_code == 0
+    assert "is the list of an authority that is not an anchor of this entry: CN=Below" in checked.output
+    assert 'is not looked at, because this entry has revocation = "off"' in checked.output
+
+
+def test_a_file_that_is_no_list(tmp_path: Path) -> None:
+    root = _root(tmp_path / "root.pem")
+    config = _config(tmp_path, f'name = "A"\nfiles = ["{root}"]\ncrls = ["{root}"]\n')
+    checked = _run("check", "--config", config)
+    assert checked.exit_code == 1
+    assert "root.pem cannot be read: it is no revocation list" in checked.output
+
+
+def test_one_root_twice_in_a_set(tmp_path: Path) -> None:
+    root = _root(tmp_path / "root.pem")
+    root.write_bytes(root.read_bytes() * 2)
+    checked = _run("check", "--config", _config(tmp_path, f'name = "A"\nfiles = ["{root}"]\n'))
+    assert checked.exit_code == 0
+    assert "stands in this entry twice" in checked.output
+
+
+def test_revocation_that_is_required_and_never_found(tmp_path: Path) -> None:
+    root = _root(tmp_path / "root.pem")
+    config = _config(tmp_path, f'name = "A"\nfiles = ["{root}"]\nrevocation = "require"\n')
+    assert _run("check", "--config", config).exit_code == 0
+    config.write_text(config.read_text() + "\n[revocation]\nfetch = false\n")
+    checked = _run("check", "--config", config)
+    assert checked.exit_code == 1
+    assert "nothing is fetched" in checked.output
+
+
+def test_an_authority_that_says_it_is_none_is_refused(tmp_path: Path) -> None:
+    root = _root(tmp_path / "root.pem")
+    leaf = tmp_path / "leaf.pem"
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Alice")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(NOW).not_valid_after(NOW + timedelta(days=9))
+    leaf.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    checked = _run("check", "--config", _config(tmp_path, f'name = "A"\nfiles = ["{root}", "{leaf}"]\n'))
+    assert checked.exit_code == 2
+    assert "leaf.pem: certificate 1 (CN=Alice) is no certification authority" in checked.output

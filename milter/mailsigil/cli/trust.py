@@ -27,10 +27,7 @@ from mailsigil.pki.anchor_review import (
     review_anchors,
 )
 from mailsigil.pki.anchors import AnchorError, AnchorSet, TrustStore, load_anchor_file
-from mailsigil.pki.crl import check_crl
-from mailsigil.pki.evidence import Unusable
-from mailsigil.pki.library import read_list
-from mailsigil.pki.parsed import parse_certificate
+from mailsigil.pki.list_review import review_lists
 from mailsigil.service import trust_store
 
 _json = click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
@@ -183,22 +180,15 @@ def _table(rows: list[tuple[AnchorSet, AnchorFacts]]) -> str:
 
 
 def _lists(settings: Settings, store: TrustStore, now: datetime) -> Iterator[AnchorRemark]:
-    """Say which revocation lists in files cannot be used."""
+    """What is to be said about revocation lists in files, and where nothing can be found out at all."""
     for entry, anchors in zip(settings.trust, store.sets, strict=True):
-        for file in entry.crls:
-            try:
-                data = read_list(Path(file))
-            except (OSError, ValueError) as error:
-                yield AnchorRemark(Weight.PROBLEM, entry.name, file, f"cannot be read: {error}")
-                continue
-            for root in anchors.certificates:
-                try:
-                    checked = check_crl(data, parse_certificate(root.public_bytes(Encoding.DER)))
-                except Unusable:
-                    continue  # perhaps the list of an authority below; that one's certificate is in the mail
-                if checked.until < now:
-                    sentence = f"ran out on {checked.until:%Y-%m-%d}; put the authority's next list there"
-                    yield AnchorRemark(Weight.PROBLEM, entry.name, file, sentence)
+        yield from review_lists(anchors, [Path(file) for file in entry.crls], now=now)
+        if entry.revocation == "require" and not entry.crls and not settings.revocation.fetch:
+            sentence = (
+                'has revocation = "require", no crls, and nothing is fetched: only mail that carries its'
+                " revocation gets an identity"
+            )
+            yield AnchorRemark(Weight.PROBLEM, entry.name, "this entry", sentence)
 
 
 def _require_new(config: Path, name: str) -> None:

@@ -72,12 +72,18 @@ def review_anchors(sets: Sequence[AnchorSet], *, now: datetime) -> Iterator[Anch
     """Give everything that is to be said about all anchors."""
     seen: dict[bytes, str] = {}
     for anchors in sets:
+        if not anchors.certificates:
+            yield AnchorRemark(Weight.PROBLEM, anchors.name, "this entry", "has no authority in its files")
         for certificate in anchors.certificates:
             subject = clean_name(certificate.subject.rfc4514_string(), limit=200)
             for weight, sentence in _remarks(anchors, certificate, now):
                 yield AnchorRemark(weight, anchors.name, subject, sentence)
-            first = seen.setdefault(certificate.fingerprint(SHA256()), anchors.name)
-            if first != anchors.name:
+            digest = certificate.fingerprint(SHA256())
+            again = digest in seen
+            first = seen.setdefault(digest, anchors.name)
+            if again and first == anchors.name:
+                yield AnchorRemark(Weight.NOTE, anchors.name, subject, "stands in this entry twice")
+            elif again:
                 sentence = f'stands in "{first}" already, and only what that set asserts counts'
                 yield AnchorRemark(Weight.PROBLEM, anchors.name, subject, sentence)
 
@@ -94,6 +100,8 @@ def _remarks(
         yield Weight.PROBLEM, f"is not valid before {begin:%Y-%m-%d}"
     if weakness := key_weakness(certificate):
         yield Weight.PROBLEM, f"is too weak: {weakness}; nothing below it is trusted"
+    if certificate.version is x509.Version.v1:
+        yield Weight.NOTE, "is of version 1, which cannot say that it is an authority or what it is for"
     if authority_misuse([certificate], public=anchors.public):
         yield Weight.PROBLEM, "says itself that it does not issue certificates for mail"
     if not is_self_signed(certificate):
