@@ -83,22 +83,35 @@ def person(
 ) -> Person:
     """Somebody with a certificate. ``usage``: "both", "encryption", "signing", or "none" for no extension."""
     key = make_key(kind)
+    return Person(key, certify(key.public_key(), address, usage=usage, days=days, begun=begun, issuer=issuer))
+
+
+def certify(
+    public: rsa.RSAPublicKey | ec.EllipticCurvePublicKey,
+    address: str,
+    *,
+    usage: str = "both",
+    days: int = 365,
+    begun: int = 1,
+    issuer: str = "Example Bank Mail CA",
+) -> x509.Certificate:
+    """A certificate for a key that lies somewhere."""
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=begun)
     signs, encrypts = usage in ("both", "signing"), usage in ("both", "encryption")
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Bob Sample")]))
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-        .public_key(key.public_key())
+        .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
         .not_valid_after(start + timedelta(days=days))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.SubjectAlternativeName([x509.RFC822Name(address)]), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
     )
     if usage != "none":
-        is_rsa = isinstance(key, rsa.RSAPrivateKey)
+        is_rsa = isinstance(public, rsa.RSAPublicKey)
         builder = builder.add_extension(
             x509.KeyUsage(
                 digital_signature=signs,
@@ -113,7 +126,7 @@ def person(
             ),
             critical=True,
         )
-    return Person(key, builder.sign(make_key("p256#issuer"), hashes.SHA256()))
+    return builder.sign(make_key("p256#issuer"), hashes.SHA256())
 
 
 @cache

@@ -127,7 +127,7 @@ class Token:
         return PlacedKey(request, spki, lambda scheme, data: self._sign(question, spki, scheme, data))
 
     def _bound(self, address: str, group: Group) -> BoundKey:
-        question = Question(source=self._source, address=address, now=self._now())
+        question = Question(source=self._source, address=address, now=self._now(), encryption=True)
         spki = public_key_of(group[0])
         own = group[0].public_bytes(Encoding.DER)
         return bind(
