@@ -24,6 +24,7 @@ from mailsigil.message.spool import Spool
 from mailsigil.pki.anchors import AnchorSet, RevocationMode, domains_allow
 from mailsigil.pki.evidence import RevocationStatus
 from mailsigil.pki.names import CertificateNames
+from mailsigil.pki.parsed import UnreadableCertificate, parse_certificate
 from mailsigil.pki.path import PathStatus, PathValidator, PathVerdict
 from mailsigil.pki.revocation import Carried, Revocation
 from mailsigil.pki.standing import Standing, best_standing
@@ -277,12 +278,24 @@ def _entity(signature: Signature, copy: Spool, limits: MimeLimits) -> Part:
     return root.children[0] if root.children else root
 
 
+def _require_readable(check: SignerCheck) -> None:
+    """Ends with what is wrong with the signer's certificate, where it is that which cannot be read."""
+    if check.reason != "certificate-malformed" or check.certificate is None:
+        return
+    try:
+        parse_certificate(check.certificate)
+    except UnreadableCertificate as error:
+        raise ended(Reason.CERTIFICATE_FORM, str(error)) from error
+    raise ended(Reason.CERTIFICATE_FORM, "the certificate cannot be read")
+
+
 def _one_signer(checks: Sequence[SignerCheck]) -> bytes:
     """The certificate of the one signer; each of several is verified, and those that hold are told."""
     holding = [
         check.certificate for check in checks if check.status is SignerStatus.VALID and check.certificate
     ]
     if not holding:
+        _require_readable(checks[0])
         raise ended(_SIGNER_REASONS[checks[0].status], checks[0].reason)
     if len(checks) == 1:
         return holding[0]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pytest
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import pki.hostile_profile  # noqa: F401
+from bank import judge, verification
 from mailsigil.holder import describe
 from mailsigil.pki.anchors import AnchorSet, TrustStore
 from mailsigil.pki.lenient import load_certificate
 from mailsigil.pki.parsed import UnreadableCertificate, parse_certificate
 from mailsigil.pki.path import PathStatus, PathValidator
 from mailsigil.pki.unreadable import why_unreadable
+from mailsigil.verdict import Reason
 from pki.hostile import CASES, ROOT
 from pki.pki_make import NOW, leaf, make, name
 
@@ -78,3 +85,36 @@ def test_a_default_that_is_written_out_is_read_and_the_true_octets_stay() -> Non
     assert read.extensions.get_extension_for_class(x509.BasicConstraints).value.ca is False
     assert {extension.oid for extension in read.extensions} >= {one.oid for one in honest.extensions}
     assert describe(der)[0].addresses == ("alice@bank.example",)
+
+
+def _openssl_signed(folder: Path, case: str) -> bytes:
+    """A mail that OpenSSL signs, which does not mind these certificates."""
+    sender = CASES[case].sender
+    key = sender.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "sender.der").write_bytes(sender.der)
+    (folder / "sender.key").write_bytes(key)
+    convert = ["openssl", "x509", "-inform", "DER", "-in", "sender.der", "-out", "sender.pem"]
+    subprocess.run(convert, cwd=folder, check=True, capture_output=True)
+    command = ["openssl", "cms", "-sign", "-signer", "sender.pem", "-inkey", "sender.key", "-crlfeol"]
+    command += ["-md", "sha256", "-from", "alice@bank.example", "-to", "b@x.example", "-subject", "x"]
+    text = b"Content-Type: text/plain\r\n\r\nHello\r\n"
+    done = subprocess.run(command, cwd=folder, input=text, capture_output=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("case", "reason", "detail"),
+    [
+        ("cA FALSE written out", Reason.NONE, ""),
+        ("critical FALSE written out", Reason.CERTIFICATE_FORM, "the certificate cannot be read"),
+        ("version 4", Reason.CERTIFICATE_FORM, "cannot be read: 3 is not a valid X509 version"),
+        ("serial number 0", Reason.CERTIFICATE_FORM, "its serial number is not one of 1 to 20 octets"),
+        ("version 1 with extensions", Reason.CERTIFICATE_FORM, "has extensions, which its version"),
+    ],
+)
+def test_the_verdict_about_a_mail_says_it(tmp_path: Path, case: str, reason: Reason, detail: str) -> None:
+    parts = verification(TrustStore((AnchorSet(name="x", certificates=(ROOT.certificate,)),)))
+    verdict = judge(_openssl_signed(tmp_path, case), parts=parts, at=datetime.now(UTC))
+    assert verdict.reason is reason, verdict.detail
+    assert detail in verdict.detail
+    assert (verdict.identity is not None) is (reason is Reason.NONE)
