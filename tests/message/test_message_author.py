@@ -138,6 +138,8 @@ FAULTS: dict[str, tuple[str | bytes, AuthorFault]] = {
     "open-comment": (f"Alice ( <{SPEC}>", MALFORMED),
     "close-comment": (f"Alice ) <{SPEC}>", MALFORMED),
     "comment-closed-late": (rf"(\) <{CEO}> {EVIL}", MALFORMED),
+    "nested-comment-with-a-comma": (f"( (CEO) ,) <{SPEC}>", MALFORMED),
+    "nested-comment-with-brackets": (f"{SPEC} (a (b) <c>)", MALFORMED),
     "deep-comments": (f"{SPEC} (((((((x)))))))", MALFORMED),
     "escape-outside": (rf"Alice\ Example <{SPEC}>", MALFORMED),
     "literal": ("alice@[192.0.2.1]", MALFORMED),

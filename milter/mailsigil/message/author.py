@@ -67,6 +67,7 @@ _ADDRESS = re.compile(rf"(?:{DOT_ATOM}|{QUOTED_STRING})@[^ \t(),:;<>@\[\]\\\"]+"
 _ANGLE = re.compile(rf"<[ \t]*({_ADDRESS.pattern})[ \t]*>")
 _COMMENT_MARK = re.compile(r"\\.|[()]")
 _ESCAPE = re.compile(r"\\(.)")
+_DIVIDES = re.compile("[,;:<>]")
 
 # With blanks, NUL, a BOM or other octets in it, some readers still take a name for From.
 _READS_AS_FROM = re.compile(rb"[^!-~]*".join([b"", b"f", b"r", b"o", b"m", b""]), re.IGNORECASE)
@@ -238,7 +239,11 @@ class _Scan:
             elif mark[0] == ")":
                 depth -= 1
                 if depth == 0:
-                    self.comments.append(_ESCAPE.sub(r"\1", value[position + 1 : mark.start()]))
+                    inside = value[position + 1 : mark.start()]
+                    # Readers that do not count parentheses see the end of an address there.
+                    if "(" in inside and _DIVIDES.search(inside):
+                        break
+                    self.comments.append(_ESCAPE.sub(r"\1", inside))
                     return mark.end()
         raise _Fault(AuthorFault.MALFORMED)
 
