@@ -29,7 +29,11 @@ from mailsigil.verdict import Note, Reason, Status
 FRONT = ROOT / "README.md"
 POSTFIX = ROOT / "contrib" / "postfix"
 VERDICTS = POSTFIX / "VERDICTS.md"
-PAGES = (FRONT, POSTFIX / "README.md", VERDICTS, ROOT / "CHANGELOG.md", ROOT / "milter" / "README.md")
+SOURCES = ROOT / "packaging" / "SOURCES.md"
+PAGES = (
+    *(FRONT, POSTFIX / "README.md", VERDICTS, SOURCES),
+    *(ROOT / "CHANGELOG.md", ROOT / "milter" / "README.md"),
+)
 UNITS = ("mailsigil-keyd", "mailsigil-milter", "mailsigil-ca", "mailsigil-delivery")
 DROP_INS = sorted((ROOT / "packaging" / "drop-ins").glob("*.conf"))
 MAIL = b"From: Alice Example <alice@bank.example>\nTo: bob@customer.example\nSubject: Hello\n\nHello Bob\n"

@@ -41,6 +41,10 @@ class SoftHsm:
         """Makes a key pair on the token ("rsa:2048", "EC:prime256v1") and gives its public half."""
         identifier = f"{number:04x}"
         self.run("--keypairgen", "--key-type", kind, "--id", identifier, "--label", f"key {number}")
+        return self.read_public_key(identifier)
+
+    def read_public_key(self, identifier: str) -> PublicKeyTypes:
+        """Gives the public half of a key on the token."""
         path = self.folder / f"{identifier}.pub"
         self.run("--read-object", "--type", "pubkey", "--id", identifier, "--output-file", path)
         return load_der_public_key(path.read_bytes())
