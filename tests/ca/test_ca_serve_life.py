@@ -29,6 +29,7 @@ from mailsigil.keys.subject import SubjectRequest
 from mailsigil.service import utc_now
 from servers.ca_serve import PASSWORD, SAME_CODE, CaServe
 
+pytestmark = pytest.mark.integration
 NOBODY = 65534
 SHOP = '[[enrol]]\nuser = "keyd"\naddresses = ["*@shop.example"]\n'
 WAIT = '[[enrol]]\nuser = "keyd"\naddresses = ["*@wait.example"]\napproval = "required"\n'

@@ -167,6 +167,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
     assert made.process.wait(15) == 0
 
 
+@pytest.mark.integration
 def test_sources_come_and_go_with_a_reload(agent: Agent, tmp_path: Path) -> None:
     bank, shop = folder(tmp_path / "bank", ALICE), folder(tmp_path / "shop", BOB)
     assert agent.found(ALICE) == 0
@@ -181,6 +182,7 @@ def test_sources_come_and_go_with_a_reload(agent: Agent, tmp_path: Path) -> None
     assert agent.logged('gone "bank"')
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("slip", ["syntax", "setting", "folder"])
 def test_a_slip_leaves_the_old_sources(agent: Agent, tmp_path: Path, slip: str) -> None:
     bank = folder(tmp_path / "bank", ALICE)
@@ -210,6 +212,7 @@ def test_a_slip_leaves_the_old_sources(agent: Agent, tmp_path: Path, slip: str) 
     agent.until(lambda: agent.found(BOB) == 1)
 
 
+@pytest.mark.integration
 def test_a_file_that_is_missing_keeps_no_agent_from_starting(tmp_path: Path) -> None:
     """Each source's trouble is its own domains' alone."""
 
