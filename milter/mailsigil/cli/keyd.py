@@ -79,8 +79,14 @@ def _managed(settings: Settings) -> Callable[[SourceSettings], Managed | None]:
     if not settings.lifecycle.enabled:
         return lambda source: None
     # Imported where it is needed: it brings a database along.
+    from mailsigil.lifecycle.errors import LifecycleError
     from mailsigil.lifecycle.provision import Provisioner
+    from mailsigil.lifecycle.upgrade import preload
 
+    try:
+        preload(settings.lifecycle)
+    except LifecycleError as error:
+        raise Misuse(str(error)) from error
     provisioner = Provisioner(settings, lambda: open_directory(settings), now=utc_now)
 
     def managed(source: SourceSettings) -> Managed | None:
@@ -95,9 +101,9 @@ def _timer(settings: Settings) -> Callable[[WorkerControl], None] | None:
     if not settings.lifecycle.enabled or not settings.lifecycle.every_minutes:
         return None
 
-    def serve(control: WorkerControl) -> None:
-        from mailsigil.lifecycle.timer import Timer
+    from mailsigil.lifecycle.timer import Timer
 
+    def serve(control: WorkerControl) -> None:
         chance = random.SystemRandom().random
         Timer(settings, lambda: open_directory(settings), now=utc_now, chance=chance).serve(control)
 

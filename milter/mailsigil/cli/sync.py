@@ -25,6 +25,7 @@ from mailsigil.lifecycle.carry_out import Report
 from mailsigil.lifecycle.errors import LifecycleError
 from mailsigil.lifecycle.plan import Plan
 from mailsigil.lifecycle.run import House, Run, begin, open_house
+from mailsigil.lifecycle.upgrade import preload
 from mailsigil.message.address import Address, AddressError
 from mailsigil.process.privileges import PrivilegeError, become
 from mailsigil.service import utc_now
@@ -113,6 +114,7 @@ def _carry_out(run: Run, plan: Plan, allowed: int | None, *, bar: bool) -> Repor
 @contextmanager
 def _opened(settings: Settings) -> Iterator[House]:
     try:
+        preload(settings.lifecycle)
         if os.geteuid() == 0:
             # What it writes is the key agent's: as root it could not even be read there.
             become(settings.keyd.user)

@@ -22,7 +22,7 @@ _DONE_WITH: Final = {Outcome.DONE: "green", Outcome.PENDING: "yellow", Outcome.F
 def show_plan(console: Console, plan: Plan, others: Mapping[str, int]) -> None:
     """Show a plan as a table, with how much there is of each kind."""
     if plan.actions:
-        table = Table("Step", "Address", "Level", "Source", "Why", title="What is to be done", box=None)
+        table = _table("What is to be done", "Step", "Address", "Level", "Source", "Why")
         for action in plan.actions[:MAX_SHOWN]:
             table.add_row(
                 action.kind.value,
@@ -52,7 +52,7 @@ def show_report(console: Console, report: Report) -> None:
     """Show what happened to whom: what was not done one by one, the rest in numbers."""
     rest = [result for result in report.results if result.outcome is not Outcome.DONE]
     if rest:
-        table = Table("Step", "Address", "Outcome", "Why", title="What was not done", box=None)
+        table = _table("What was not done", "Step", "Address", "Outcome", "Why")
         for result in rest[:MAX_SHOWN]:
             style = _DONE_WITH.get(result.outcome, "")
             table.add_row(
@@ -90,6 +90,13 @@ def report_values(report: Report) -> dict[str, Any]:
         "trouble": report.trouble,
         "results": [_result(result) for result in report.results],
     }
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, box=None, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")  # Cut off, an address would be nobody's.
+    return table
 
 
 def _step(action: Action) -> dict[str, str]:

@@ -98,6 +98,7 @@ class Hands:
                 seat.results.append(Result(step, Outcome.LEFT_OPEN, sentence))
                 continue
             try:
+                place.state.prepare()
                 # One at a time, also beside the key agent's own processes.
                 with place.state.alone(step.address):
                     sentence = self._do(place, seat, step)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, inspect, text
 
-from mailsigil.lifecycle.database import Database
+from mailsigil.config.lifecycle import LifecycleSettings
+from mailsigil.lifecycle.database import Database, connect
 from mailsigil.lifecycle.errors import DatabaseUnusable
 
 log = logging.getLogger("mailsigil.lifecycle")
@@ -17,6 +19,18 @@ HEAD: Final = "0001"
 """The last step that this version knows."""
 _LOCK: Final = 0x6D61696C736967
 """The advisory lock of PostgreSQL under which steps are taken; a number of our own."""
+
+
+def preload(settings: LifecycleSettings) -> None:
+    """Import what a database needs, before a process gives up root: its new user may not read all of it.
+
+    Raises DatabaseUnusable where the driver is not installed.
+    """
+    connect(settings).close()
+    for name in ("alembic.command", "alembic.config", "alembic.script", "alembic.runtime.environment"):
+        importlib.import_module(name)
+    importlib.import_module("alembic.ddl.sqlite")
+    importlib.import_module("alembic.ddl.postgresql")
 
 
 def upgrade(database: Database, *, to: str = HEAD) -> None:
