@@ -47,8 +47,10 @@ class Spool:
 
     def read(self, start: int, end: int) -> bytes:
         """Give the octets from ``start`` up to, not including, ``end``."""
-        self._must_be_open()
-        start = max(start, 0)
+        if self._closed:
+            self._must_be_open()
+        if start < 0:
+            start = 0
         if self._file is None:
             return memoryview(self._memory)[start:end].tobytes() if start < end else b""
         end = min(end, len(self))
