@@ -81,7 +81,7 @@ def run_agent(
     Raises KeyAgentSetupError, or PrivilegeError for a user that is missing or cannot be changed to.
     """
     path = Path(socket_path)
-    # A signature keeps one core busy and lets no other thread of its process sign.
+    # Threads of one process take turns at all that is Python: with P-256 that is more than the signature.
     processes = processes or len(os.sched_getaffinity(0))
     trusted = {0, find_user(user).pw_uid if user else os.geteuid()}
     allowed = trusted | {_uid_of(name) for name in allowed_users}
