@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding,
 from mailsigil.pki.path import PathStatus as S
 from pki.hostile import ROOT, TRUE, authority, below, case
 from pki.pki_make import MAIL, NOW, Made, leaf, mailbox, make, name, policies, root
-from pki.pki_raw import Raw, changed, spliced
+from pki.pki_raw import Raw, changed, sha1_signed, spliced
 
 ANY_POLICY = "2.5.29.32.0"
 
@@ -139,6 +139,15 @@ for _hash, _salt, _status in (
 case("SHA-384", TRUE, leaf(ROOT, hash_=hashes.SHA384()))
 case("SHA3-256", S.WEAK, leaf(ROOT, hash_=hashes.SHA3_256()))
 case("SHA-224", S.WEAK, leaf(ROOT, hash_=hashes.SHA224()), why="not used by anybody, 112 bits of security")
+
+_RSA_ROOT = make(name(o="RSA root"), None, ca=True, key=_RSA2048)
+_OLD_STYLE = "RFC 8550 4.3: SHA-1 is historic; OpenSSL's level here still lets it pass"
+case("SHA-1, sender", S.WEAK, sha1_signed(leaf(_RSA_ROOT), _RSA_ROOT), anchor=_RSA_ROOT, why=_OLD_STYLE)
+_SHA1_SUB = make(name(cn="Sub"), _RSA_ROOT, ca=True)
+_SHA1_CHANGED = sha1_signed(_SHA1_SUB, _RSA_ROOT)
+case("SHA-1, authority", S.WEAK, leaf(_SHA1_SUB), _SHA1_CHANGED, anchor=_RSA_ROOT, why=_OLD_STYLE)
+_SHA1_ROOT = sha1_signed(_RSA_ROOT, _RSA_ROOT)
+case("SHA-1, the root's own signature", TRUE, leaf(_RSA_ROOT), anchor=_SHA1_ROOT)
 
 # --- Validity -------------------------------------------------------------------------------------------
 

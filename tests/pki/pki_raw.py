@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from asn1crypto import core as asn1_core
 from asn1crypto import x509 as asn1_x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 
 
 class Raw:
@@ -41,6 +42,18 @@ def spliced(made: Any, issuer: Any, old: bytes, new: bytes) -> Raw:
     bits = b"\x03" + _length(len(signature) + 1) + b"\x00" + signature
     whole = content + algorithm + bits
     return Raw(b"\x30" + _length(len(whole)) + whole, made.key, made.certificate)
+
+
+def sha1_signed(made: Any, issuer: Any) -> Raw:
+    """Sign with RSA and SHA-1, which libraries of today do not offer."""
+    certificate = asn1_x509.Certificate.load(made.der)
+    algorithm = {"algorithm": "sha1_rsa", "parameters": asn1_core.Null()}
+    certificate["tbs_certificate"]["signature"] = algorithm
+    certificate["signature_algorithm"] = algorithm
+    content = certificate["tbs_certificate"].dump()
+    digest = hashes.SHA1()  # it is refused
+    certificate["signature_value"] = issuer.key.sign(content, padding.PKCS1v15(), digest)
+    return Raw(certificate.dump(), made.key, made.certificate)
 
 
 def _length(size: int) -> bytes:

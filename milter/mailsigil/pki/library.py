@@ -36,7 +36,10 @@ class Library:
         self._lock = threading.Lock()
 
     def judge(self, kind: Kind, data: bytes, link: Link, *, at: datetime, digest: bytes = b"") -> Evidence:
-        """Give what a document says about a certificate. Raises ``Unusable``."""
+        """Give what a document says about a certificate. Raises ``Unusable``.
+
+        ``digest`` is that of one of our own, which is asked often.
+        """
         if kind is Kind.OCSP:
             return judge_ocsp(data, link, at=at)
         key = (digest or hashlib.sha256(data).digest(), link.issuer.key)
@@ -48,6 +51,8 @@ class Library:
             try:
                 checked = check_crl(data, link.issuer)
             except Unusable as error:
+                if not digest:
+                    raise  # a sender's: remembering these would push out lists that are of use
                 checked = error
             self._remember(key, checked)
         if isinstance(checked, Unusable):
