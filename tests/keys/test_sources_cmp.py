@@ -141,7 +141,7 @@ def test_a_wrong_answer_is_told(
 
 @pytest.mark.parametrize("implicit", [True, False], ids=["implicit", "confirmed"])
 def test_a_decision_that_takes_its_time(authority: Authority, implicit: bool) -> None:
-    """RFC 9483 4.4: status waiting, then pollReq and pollRep in the same transaction, then the certificate."""
+    """RFC 9483 4.4: status waiting, then pollReq and pollRep in one transaction, then the certificate."""
     new = NewKey.generate(REQUEST, KeyKind.P256)
     with authority.server("wait", implicit=implicit) as server:
         client = authority.client(server)

@@ -84,6 +84,21 @@ _SOURCE_KINDS: Final[dict[str, dict[str, object]]] = {
     "embedded": {"folder": "/etc/mailsigil/ca"},
 }
 """Values for an example of each kind; the first one stands below the general settings, with enrolment."""
+_SOURCE_STORES: Final[dict[str, tuple[str, dict[str, object]]]] = {
+    "token": (
+        "pkcs11",
+        {
+            "module": "/usr/lib/softhsm/libsofthsm2.so",
+            "token": "mail",
+            "pin_file": "/etc/mailsigil/hsm-pin",
+        },
+    ),
+    "transit": (
+        "transit",
+        {"url": "https://bao.bank.example:8200", "token_file": "/etc/mailsigil/bao-token"},
+    ),
+}
+"""The places where keys are made, each with the word for it in key_store; here for the embedded authority."""
 _STORAGE: Final[dict[str, object]] = {"name": "bank-storage", "domains": ("bank.example",), "kind": "openbao"}
 _STORAGE_KINDS: Final[dict[str, dict[str, object]]] = {
     "openbao": {"url": "https://bao.bank.example:8200", "token_file": "/etc/mailsigil/bao-token"},
@@ -115,6 +130,7 @@ def example_settings() -> str:
     for name, field in Settings.model_fields.items():
         if name == "source":
             blocks.extend(_kinds(name, SourceSettings, _SOURCE, _SOURCE_KINDS, "enrolment"))
+            blocks.extend(_stores())
         elif name == "storage":
             blocks.extend(_kinds(name, StorageSettings, _STORAGE, _STORAGE_KINDS, "est"))
         elif name in _REPEATED:
@@ -169,6 +185,23 @@ def _kinds(
         head = {"name": short, "kind": kind, "domains": domains}
         lines = [f"#{key} = {toml_value(value)}" for key, value in head.items()]
         yield "\n".join([f"#[[{name}]]", *lines, block])
+
+
+def _stores() -> Iterator[str]:
+    """One source for each place where keys are made."""
+    for section, (store, values) in _SOURCE_STORES.items():
+        lines = [
+            "#[[source]]",
+            f'#name = "bank-{section}"',
+            '#kind = "embedded"',
+            '#domains = ["bank.example"]',
+            "#[source.embedded]",
+            '#folder = "/etc/mailsigil/ca"',
+            "#[source.enrolment]",
+            f'#key_store = "{store}"',
+        ]
+        model = _model(SourceSettings.model_fields[section])
+        yield "\n".join([*lines, _block(f"#[source.{section}]", model, values)])
 
 
 def _block(heading: str, model: type[BaseModel], values: dict[str, object]) -> str:
