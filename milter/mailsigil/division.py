@@ -8,9 +8,10 @@ takes for a part of the message.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from mailsigil.message.field_lines import header_fault
-from mailsigil.message.fields import named
+from mailsigil.message.fields import Field, named
 from mailsigil.message.mime import Part
 from mailsigil.message.spool import Spool
 
@@ -18,6 +19,8 @@ PREAMBLE_LIMIT = 1000
 """Octets before the first part; senders put a sentence there for readers without MIME."""
 _HEADER_LIMIT = 65536
 """Octets of the signature part's header."""
+_REMEMBERED = 1024
+"""Octets of such a header that is remembered: a program writes the same one each time."""
 
 # RFC 2046 5.1.1: transport may have put white space behind the boundary.
 _OPENING = re.compile(rb"[ \t]*\r\n")
@@ -72,14 +75,24 @@ def _preamble_fault(body: Spool, root: Part) -> str:
     if end - start > PREAMBLE_LIMIT or b"\0" in preamble:
         return "too much stands before the signed part"
     # Readers that compare only the beginning of a line, or take a bare CR for its end, would start here.
-    if b"--" + root.boundary in preamble or _like_boundary(preamble):
+    if b"--" + root.boundary in preamble:
         return "a second beginning before the signed part"
-    if _LIKE_PART.search(preamble.replace(b"\r", b"\r\n").replace(b"\r\n\n", b"\r\n")):
-        return "something like a part of its own before the signed part"
+    if fault := _text_fault(preamble):
+        return fault
     # Without MIME-Version some readers show the source, with the preamble on top (RFC 2045 4).
     versions = named(root.fields, b"mime-version")
     if preamble.strip() and not (versions and all(_MIME_1.match(each.unfolded) for each in versions)):
         return "text before the signed part, and no MIME-Version field that says 1.0"
+    return ""
+
+
+@lru_cache(maxsize=256)
+def _text_fault(preamble: bytes) -> str:
+    """The same few sentences come with almost every mail."""
+    if _like_boundary(preamble):
+        return "a second beginning before the signed part"
+    if _LIKE_PART.search(preamble.replace(b"\r", b"\r\n").replace(b"\r\n\n", b"\r\n")):
+        return "something like a part of its own before the signed part"
     return ""
 
 
@@ -107,16 +120,23 @@ def _line_fault(body: Spool, root: Part) -> str:
 def _header_fault(body: Spool, root: Part) -> str:
     """The signature part: nobody signed it, and it has room for a whole part of somebody's own."""
     signature = root.children[1]
-    if fault := header_fault(signature.fields):
-        return f"{fault} of the signature part"
-    header = body.read(
-        signature.header_start, min(signature.body_start, signature.header_start + _HEADER_LIMIT)
-    )
-    if b"--" + root.boundary in header or _like_boundary(header):
+    end = min(signature.body_start, signature.header_start + _HEADER_LIMIT)
+    header = body.read(signature.header_start, end)
+    remembered = len(header) <= _REMEMBERED
+    if fault := (_lines_fault if remembered else _lines_fault.__wrapped__)(header, signature.fields):
+        return fault
+    if b"--" + root.boundary in header:
         return "a boundary line in the header of the signature part"
     if signature.encoding != "base64" and _like_boundary(_whole(body, signature)):
         return "a boundary line in the signature"
     return ""
+
+
+@lru_cache(maxsize=256)
+def _lines_fault(header: bytes, fields: tuple[Field, ...]) -> str:
+    if fault := header_fault(fields):
+        return f"{fault} of the signature part"
+    return "a boundary line in the header of the signature part" if _like_boundary(header) else ""
 
 
 # What the header of a signature part holds in mail of all senders known.
