@@ -46,6 +46,7 @@ class Remark:
 def remarks(settings: Settings) -> Iterator[Remark]:
     """Look around on this machine, reading only."""
     yield from _users(settings)
+    yield from _delivery(settings)
     yield from _milter_socket(settings)
     yield from _socket_folder("keyd.socket", settings.keyd.socket, settings.keyd.user)
     yield from _spool_folder(settings)
@@ -56,6 +57,9 @@ def remarks(settings: Settings) -> Iterator[Remark]:
 def _users(settings: Settings) -> Iterator[Remark]:
     named = [("milter.user", settings.milter.user), ("keyd.user", settings.keyd.user)]
     named += [("keyd.allowed_users", user) for user in settings.keyd.allowed_users]
+    if settings.delivery.enabled:
+        named.append(("delivery.user", settings.delivery.user))
+        named += [("delivery.allowed_users", user) for user in settings.delivery.allowed_users]
     for setting, user in named:
         if user and _uid(user) is None:
             yield Remark(
@@ -79,6 +83,28 @@ def _users(settings: Settings) -> Iterator[Remark]:
             f'milter and key agent both run as "{settings.keyd.user}", so whoever breaks into the milter'
             " can read the keys",
             "give the key agent a user of its own",
+        )
+
+
+def _delivery(settings: Settings) -> Iterator[Remark]:
+    delivery = settings.delivery
+    if not delivery.enabled:
+        return
+    if delivery.user and delivery.user in (settings.keyd.user, settings.milter.user):
+        yield Remark(
+            Severity.WARNING,
+            "delivery.user",
+            f'the delivery filter runs as "{delivery.user}", as another part does, so whoever breaks into one'
+            " of them has both",
+            "give the delivery filter a user of its own",
+        )
+    if delivery.unauthenticated == "any":
+        yield Remark(
+            Severity.WARNING,
+            "delivery.unauthenticated",
+            'with "any", HTML that was altered on its way is stored decrypted, and a mail program that shows'
+            " it can give the text away (EFAIL)",
+            'set unauthenticated = "inert"',
         )
 
 

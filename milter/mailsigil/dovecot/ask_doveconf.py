@@ -10,6 +10,7 @@ from typing import Final
 
 from mailsigil.config.settings import Settings
 from mailsigil.config.surroundings import Remark, Severity
+from mailsigil.dovecot.delivery_review import review_delivery
 from mailsigil.dovecot.doveconf import DoveconfError, parse
 from mailsigil.dovecot.review import review_dovecot
 
@@ -17,8 +18,8 @@ _SECONDS: Final = 20
 
 
 def dovecot_remarks(settings: Settings, handed: Path | None) -> Iterator[Remark]:
-    """Looks at Dovecot's configuration where there are storage keys, or where it was handed in."""
-    if handed is None and not settings.storage:
+    """Looks at Dovecot's configuration where it is used: for storage keys, for decryption; or handed in."""
+    if handed is None and not settings.storage and not settings.delivery.enabled:
         return
     try:
         text = _printed() if handed is None else handed.read_text(encoding="utf-8", errors="replace")
@@ -37,7 +38,10 @@ def dovecot_remarks(settings: Settings, handed: Path | None) -> Iterator[Remark]
             Severity.ERROR, str(handed or "doveconf -n"), str(error), "hand in what doveconf -n prints"
         )
         return
-    yield from review_dovecot(conf, settings.dovecot)
+    if settings.storage or not settings.delivery.enabled:
+        yield from review_dovecot(conf, settings.dovecot)
+    if settings.delivery.enabled:
+        yield from review_delivery(conf, settings.delivery)
 
 
 def _printed() -> str:
