@@ -65,6 +65,7 @@ def openssl_verdict(
     return done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.integration  # hundreds of calls of OpenSSL
 @pytest.mark.parametrize("title", CASES)
 def test_openssl_agrees(title: str, tmp_path: Path) -> None:
     case = CASES[title]

@@ -200,6 +200,21 @@ def test_a_list_of_hundred_thousands_is_read_and_asked_quickly() -> None:
     assert time.perf_counter() - start < 1
 
 
+def test_a_signature_is_a_number_of_octets() -> None:
+    """The same signature with bits that do not count is the same to a reader that takes octets."""
+    issuer, about, link = _link(P256)
+    for data, judge in (
+        (pub.crl(issuer), lambda octets: check_crl(octets, link.issuer)),
+        (pub.answer(issuer, about), lambda octets: judge_ocsp(octets, link, at=make.NOW)),
+    ):
+        # Tag, length and the count of unused bits of a signature that is 70 to 72 octets long.
+        (changed,) = {
+            data.replace(bytes([3, size, 0, 0x30]), bytes([3, size, 1, 0x30])) for size in range(0x45, 0x4A)
+        } - {data}
+        with pytest.raises(Unusable):
+            judge(changed)
+
+
 def test_the_signed_part_is_what_the_library_calls_so() -> None:
     issuer, about, _ = _link(P256)
     for data in (_long_list(issuer, 3, []), pub.crl(issuer, about), pub.crl(issuer)):

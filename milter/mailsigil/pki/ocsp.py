@@ -26,7 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from mailsigil.pki.evidence import Evidence, Link, RevocationStatus, Unusable
 from mailsigil.pki.names import UNREADABLE
 from mailsigil.pki.parsed import Parsed, UnreadableCertificate, parse_certificate
-from mailsigil.pki.signatures import Scheme, pss_scheme, require_strong, signature_holds
+from mailsigil.pki.signatures import Scheme, pss_scheme, require_octets, require_strong, signature_holds
 
 MAX_RESPONSE: Final = 65_536
 """Octets. Real ones have one to four thousand."""
@@ -234,9 +234,11 @@ class _Signature:
 def _signature(response: ocsp.OCSPResponse, data: bytes) -> _Signature:
     scheme: Scheme
     digest: hashes.HashAlgorithm | None
+    basic = _basic(data)
+    require_octets(basic["signature"].contents[0])
     if response.signature_algorithm_oid == x509.SignatureAlgorithmOID.RSASSA_PSS:
         # The library does not read the hash algorithm of these.
-        parameters = _basic(data)["signature_algorithm"]["parameters"]
+        parameters = basic["signature_algorithm"]["parameters"]
         scheme, digest = pss_scheme(parameters, "the OCSP response")
         return _Signature(response.signature, response.tbs_response_bytes, scheme, digest)
     digest = response.signature_hash_algorithm

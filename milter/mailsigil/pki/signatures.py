@@ -66,11 +66,23 @@ def signature_holds(
 
 
 def signed_part(der: bytes) -> bytes:
-    """Give the first element of a SEQUENCE in DER that was parsed before: what a signature stands over."""
+    """Give what the signature of a list stands over: the first element of its DER, which was parsed before.
+
+    Raises ``Unusable`` for a signature that is no number of octets: it could be written in several ways.
+    """
     whole = memoryview(der)
     start, _ = _content(whole, 0)
     _, end = _content(whole, start)
+    _, algorithm_end = _content(whole, end)
+    signature, _ = _content(whole, algorithm_end)
+    require_octets(whole[signature])
     return bytes(whole[start:end])
+
+
+def require_octets(unused_bits: int) -> None:
+    """Raise ``Unusable`` where a BIT STRING says that bits of its last octet do not count."""
+    if unused_bits:
+        raise Unusable("the signature does not end with an octet")
 
 
 def _content(data: memoryview, position: int) -> tuple[int, int]:
