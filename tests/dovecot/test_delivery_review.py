@@ -17,7 +17,8 @@ from servers.sieve import open_folder, sieve_dovecot
 
 GOOD = {
     "2.3": "# 2.3.19.1 (x): /etc/dovecot/dovecot.conf\nplugin {\n"
-    "  sieve_global_extensions = +vnd.dovecot.filter\n  sieve_filter_exec_timeout = 20s\n}\nprotocol lmtp {\n  mail_plugins = sieve\n}\n",
+    "  sieve_global_extensions = +vnd.dovecot.filter\n"
+    "  sieve_filter_exec_timeout = 20s\n}\nprotocol lmtp {\n  mail_plugins = sieve\n}\n",
     "2.4": "# 2.4.1 (x): /etc/dovecot/dovecot.conf\nsieve_filter_exec_timeout = 20s\n"
     "sieve_global_extensions {\n  vnd.dovecot.filter = yes\n}\nprotocol lmtp {\n  mail_plugins {\n"
     "    sieve = yes\n  }\n}\n",

@@ -44,8 +44,8 @@ def review_delivery(conf: Doveconf, settings: DeliverySettings) -> Iterator[Rema
         yield Remark(
             Severity.WARNING,
             "sieve_filter_exec_timeout",
-            f"Dovecot waits {seconds} s for the filter, which may take {settings.seconds:g} s; mail that takes"
-            " longer is stored as it came",
+            f"Dovecot waits {seconds} s for the filter, which may take {settings.seconds:g} s; mail"
+            " that needs more is stored as it came",
             'raise it, or lower "seconds" under [delivery]',
         )
 
