@@ -84,7 +84,8 @@ def _managed(settings: Settings) -> Callable[[SourceSettings], Managed | None]:
     from mailsigil.lifecycle.upgrade import preload
 
     try:
-        preload(settings.lifecycle)
+        if settings.keyd.user:
+            preload(settings.lifecycle)
     except LifecycleError as error:
         raise Misuse(str(error)) from error
     provisioner = Provisioner(settings, lambda: open_directory(settings), now=utc_now)

@@ -114,8 +114,9 @@ def _carry_out(run: Run, plan: Plan, allowed: int | None, *, bar: bool) -> Repor
 @contextmanager
 def _opened(settings: Settings) -> Iterator[House]:
     try:
-        preload(settings.lifecycle)
         if os.geteuid() == 0:
+            if settings.keyd.user:
+                preload(settings.lifecycle)
             # What it writes is the key agent's: as root it could not even be read there.
             become(settings.keyd.user)
         guard_memory()

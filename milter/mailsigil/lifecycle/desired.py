@@ -29,6 +29,7 @@ ORGANISATIONAL: Final = frozenset({Level.V3, Level.V4})
 PERSONAL: Final = frozenset({Level.V2, Level.V4})
 """What names a person."""
 MAX_ADDRESS: Final = 320
+MAX_NAME: Final = 200
 
 
 class Standing(Enum):
@@ -170,7 +171,9 @@ def _policy_of(entries: tuple[PolicyEntry, ...], at: datetime) -> tuple[SigningM
 
 
 def _policy(entries: tuple[PolicyEntry, ...], at: datetime) -> tuple[SigningMode, IdentityLevel]:
-    return _policy_of(entries, at)
+    """Settings are taken one by one: who speaks of neither of the two is left out, and people are alike."""
+    speaking = (entry for entry in entries if entry.signing is not None or entry.level is not None)
+    return _policy_of(tuple(speaking), at)
 
 
 def _lapse(facts: IdentityFacts, at: datetime) -> str:
@@ -215,7 +218,7 @@ def _request(person: Person, own: OwnAddress, levels: set[Level]) -> tuple[Subje
 def person_names(person: Person) -> tuple[str, str]:
     """Given names and surname; what is not recorded is taken from the full name. Empty: not to be told."""
     surname, given = _clean(person.surname), _clean(person.given_name)
-    full = clean_name(person.name, limit=200)
+    full = _one_line(person.name)
     if not given and surname and full.endswith(f" {surname}"):
         given = _clean(full.removesuffix(surname))
     if not given and not surname:
@@ -226,5 +229,12 @@ def person_names(person: Person) -> tuple[str, str]:
 
 def _clean(text: str) -> str:
     """A name as a certificate takes it; empty where it is too long, because half a name is none."""
-    cleaned = clean_name(text, limit=200)
+    cleaned = _one_line(text)
     return cleaned if len(cleaned) <= UPPER_BOUND else ""
+
+
+def _one_line(text: str) -> str:
+    """Most names are clean already, and there are many of them."""
+    if text.isascii() and text.isprintable() and len(text) <= MAX_NAME and text == " ".join(text.split()):
+        return text
+    return clean_name(text, limit=MAX_NAME)
