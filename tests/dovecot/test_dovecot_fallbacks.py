@@ -17,7 +17,7 @@ from mailsigil.dovecot.passdb_keys import PasswordService
 from mailsigil.keys.storage.key import StorageKeyKind, generate
 from mailsigil.keys.storage.pins import PinFolder
 from mailsigil.keys.storage.routes import StorageRoutes
-from servers.dovecots import BOB, PASSWORD, ROOTS, deliver, fetch, imap
+from servers.dovecots import BOB, MASTER, PASSWORD, ROOTS, deliver, fetch, imap, masters
 from servers.kv import KvServer
 from servers.storage_house import StorageHouse, installed
 
@@ -40,6 +40,7 @@ def test_script_login(root: Path | None, tmp_path: Path) -> None:
             helper.chmod(0o755)
             replaced = _SERVICE_IMAP.sub(installed("fallback/script-login.conf", tmp_path), dovecot.before)
             assert "script-login" in replaced
+            dovecot.more = masters(tmp_path, version)
             dovecot.before = replaced
             with dovecot:
                 deliver(dovecot, MAIL)
@@ -50,6 +51,10 @@ def test_script_login(root: Path | None, tmp_path: Path) -> None:
                 client.append("INBOX", "", "", MAIL)
                 assert all(path.read_bytes().startswith(b"CRYPTED") for path in dovecot.mail(BOB))
                 client.logout()
+                # Who logs in as Bob reads nothing.
+                client = imap(dovecot, f"{BOB}*{MASTER}")
+                with pytest.raises((imaplib.IMAP4.error, AssertionError)):
+                    fetch(client)
                 # What the agent refuses is refused, with its sentence.
                 kv.status = 503
                 with pytest.raises(imaplib.IMAP4.error, match=r"\[UNAVAILABLE\]"):

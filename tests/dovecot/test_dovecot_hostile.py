@@ -20,33 +20,15 @@ from mailsigil.demo.dovecot import Dovecot, wait_for_mail
 from mailsigil.demo.programs import run
 from mailsigil.keys.storage.key import StorageKey, StorageKeyKind, generate
 from mailsigil.keys.storage.pins import PinFolder
-from servers.dovecots import BOB, PASSWORD, ROOTS, deliver, fetch, imap
+from servers.dovecots import BOB, MASTER, PASSWORD, ROOTS, deliver, fetch, imap, masters
 from servers.kv import KvServer
 from servers.storage_house import StorageHouse
 
 pytestmark = pytest.mark.integration
-MASTER = "auditor"
 MAIL = b"From: alice@bank.example\r\nSubject: hello\r\n\r\nThe vault is behind the picture.\r\n"
 MANY = 200
 STRANGE = ("..x@bank.example", "x" * 200 + "@bank.example")
 
-_MASTER_23 = """\
-auth_master_user_separator = *
-passdb {{
-  driver = passwd-file
-  args = scheme=PLAIN {folder}/masters
-  master = yes
-}}
-"""
-_MASTER_24 = """\
-auth_master_user_separator = *
-passdb passwd-file-master {{
-  driver = passwd-file
-  passwd_file_path = {folder}/masters
-  default_password_scheme = plain
-  master = yes
-}}
-"""
 _DEBUG = {
     (2, 3): "auth_debug = yes\nauth_verbose = yes\nmail_debug = yes\nverbose_proctitle = yes\n",
     (2, 4): "log_debug = category=auth or category=mail or category=storage\nauth_verbose = yes\n"
@@ -90,11 +72,9 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             dovecot = house.dovecot(
                 root,
                 users=dict.fromkeys(people, PASSWORD),
-                more=(_MASTER_24 if version >= (2, 4) else _MASTER_23).format(folder=folder),
+                more=masters(folder, version),
                 tls=(folder / "tls.pem", folder / "tls.key"),
             )
-            (folder / "masters").write_text(f"{MASTER}:{{PLAIN}}{PASSWORD}\n")
-            (folder / "masters").chmod(0o644)
             with dovecot:
                 yield Site(kv, house, dovecot, PinFolder(house.public_keys))
 

@@ -68,7 +68,10 @@ passdb pam {
 }
 """,
 }
-LUA_PASSDB = {"2.3": "passdb {\n  driver = lua\n}\n", "2.4": "passdb lua {\n  passdb_lua_file = /x\n}\n"}
+LUA_PASSDB = {
+    "2.3": "passdb {\n  driver = lua\n  result_internalfail = return-fail\n}\n",
+    "2.4": "passdb lua {\n  passdb_lua_file = /x\n  result_internalfail = return-fail\n}\n",
+}
 BOTH = ("2.3", "2.4")
 
 
@@ -272,6 +275,12 @@ def test_without_the_plugin_nothing_is_encrypted(version: str) -> None:
 def test_where_keys_pass_through_auth_its_log_and_cache_are_errors(version: str) -> None:
     text = GOOD[version] + LUA_PASSDB[version] + "auth_debug = yes\nauth_cache_size = 1 M\n"
     assert _found(text, version) == [("error", "auth_debug"), ("error", "auth_cache_size")]
+
+
+@pytest.mark.parametrize("version", BOTH)
+def test_a_lua_password_database_fails_closed(version: str) -> None:
+    text = GOOD[version] + LUA_PASSDB[version].replace("  result_internalfail = return-fail\n", "")
+    assert _found(text, version) == [("error", "passdb lua" if version == "2.4" else "passdb")]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -330,6 +331,31 @@ def test_a_peer_of_another_user_is_not_heard(
     assert house.store.asked == 0
     # Who may not ask may not fill the log either.
     assert len([message for message in caplog.messages if "this user may not ask" in message]) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+def test_a_process_of_another_user_is_not_heard(mode: int, house: House, tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    ask = (
+        "import socket, sys; end = socket.socket(socket.AF_UNIX); end.settimeout(10)\n"
+        "end.connect(sys.argv[1])\n"
+        "end.send(b'public-key bob@bank.example\\n')\n"
+        "print(end.recv(9000))"
+    )
+    with _serving(tmp_path, house.public.converse, {0}) as path:
+        path.chmod(mode)
+        command = ["/usr/bin/python3", "-c", ask, str(path)]
+        root = subprocess.run(command, capture_output=True, check=False)
+        other = subprocess.run(command, capture_output=True, check=False, user=65534, group=65534)
+    assert root.stdout.startswith(b"b'key ")
+    assert b"key " not in other.stdout
+    if mode == 0o600:
+        # Not even the kernel lets it through.
+        assert b"PermissionError" in other.stderr
+    else:
+        assert other.stdout == b"b''\n" or b"BrokenPipe" in other.stderr or b"ConnectionReset" in other.stderr
 
 
 def test_a_caller_who_says_nothing_is_given_up(

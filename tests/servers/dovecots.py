@@ -18,6 +18,7 @@ from mailsigil.demo.dovecot import Dovecot
 
 BOB = "bob@bank.example"
 PASSWORD = "sesame"
+MASTER = "auditor"
 OTHER_DEBIAN = os.environ.get("MAILSIGIL_DOVECOT24", "")
 
 ROOTS = [
@@ -58,3 +59,30 @@ def deliver(dovecot: Dovecot, message: bytes, *, to: str = BOB, sender: str = "a
     """Sends a message by LMTP; raises smtplib.SMTPException where it is not taken."""
     with smtplib.LMTP(str(dovecot.lmtp_socket), 0) as client:
         client.sendmail(sender, [to], message)
+
+
+_MASTER_23 = """\
+auth_master_user_separator = *
+passdb {{
+  driver = passwd-file
+  args = scheme=PLAIN {folder}/masters
+  master = yes
+}}
+"""
+_MASTER_24 = """\
+auth_master_user_separator = *
+passdb passwd-file-master {{
+  driver = passwd-file
+  passwd_file_path = {folder}/masters
+  default_password_scheme = plain
+  master = yes
+}}
+"""
+
+
+def masters(folder: Path, version: tuple[int, int, int]) -> str:
+    """Lines that let ``MASTER`` log in as everybody, as ``USER*MASTER`` with the same password."""
+    file = folder / "masters"
+    file.write_text(f"{MASTER}:{{PLAIN}}{PASSWORD}\n")
+    file.chmod(0o644)
+    return (_MASTER_24 if version >= (2, 4, 0) else _MASTER_23).format(folder=folder)

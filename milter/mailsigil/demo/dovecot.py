@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -288,12 +289,18 @@ class Dovecot:
         return [require("unshare", package="util-linux"), "-m", "sh", "-ec", script, "sh"]
 
     def _answers(self) -> bool:
-        ports: list[str | tuple[str, int]] = []
-        if "imap" in self._protocols:
-            ports.append(("127.0.0.1", self.imap_port))
-        if "lmtp" in self._protocols:
-            ports.append(str(self.lmtp_socket))
-        return all(accepts(port) for port in ports)
+        if "lmtp" in self._protocols and not accepts(str(self.lmtp_socket)):
+            return False
+        return "imap" not in self._protocols or _greets(self.imap_port)
+
+
+def _greets(port: int) -> bool:
+    """Tells whether the IMAP server greets: it does when it has found the process that knows passwords."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as client:
+            return client.recv(4) == b"* OK"
+    except OSError:
+        return False
 
 
 def _open_way_to(folder: Path) -> None:

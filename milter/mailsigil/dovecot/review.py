@@ -50,7 +50,15 @@ def _debug(conf: Doveconf, settings: DovecotSettings) -> Iterator[Remark]:
 
 
 def _through_auth(conf: Doveconf, settings: DovecotSettings) -> Iterator[Remark]:
-    lua = any(_is_lua(block) for block in conf.top.all("passdb"))
+    databases = [block for block in conf.top.all("passdb") if _is_lua(block)]
+    lua = bool(databases)
+    for block in databases:
+        if block.get("result_internalfail") != "return-fail":
+            yield _error(
+                f"passdb {block.name}".strip(),
+                "a login whose keys could not be had goes on without them",
+                "result_internalfail = return-fail",
+            )
     if conf.top.get("auth_debug") not in _NO:
         yield (_error if lua else _warning)(
             "auth_debug",
