@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Final, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -13,6 +14,7 @@ from mailsigil.config.sources import Secret
 SQLITE: Final = "sqlite:///"
 POSTGRESQL: Final = "postgresql"
 
+_NODE: Final = re.compile(r"[A-Za-z0-9._-]{0,64}")
 _EXAMPLES: Final = (
     '"sqlite:////var/lib/mailsigil/keyd/lifecycle.db" or "postgresql://mailsigil@db.bank.example/mailsigil"'
 )
@@ -42,6 +44,13 @@ def _database(text: str) -> str:
     return text
 
 
+def _node(text: str) -> str:
+    if not _NODE.fullmatch(text):
+        raise ValueError(f'"{text}" is no name of a mail server; use letters, digits and ". _ -"')
+    return text
+
+
+NodeName = Annotated[str, AfterValidator(_node)]
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
 
 
@@ -77,10 +86,8 @@ class LifecycleSettings(Section):
         " private keys are kept in it, encrypted with this secret, so that each server can sign. Empty: a key"
         " stays on the server that made it.",
     )
-    node: str = Field(
+    node: NodeName = Field(
         default="",
-        max_length=64,
-        pattern=r"[A-Za-z0-9._-]*",
         description="Name of this mail server in the database. Empty: its host name.",
     )
     aliases: bool = Field(
