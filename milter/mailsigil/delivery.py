@@ -17,6 +17,7 @@ from mailsigil.message.fields import Field, named
 from mailsigil.message.media_type import parse_media_type
 from mailsigil.message.mime import MimeLimitError, MimeLimits, Part, parse_mime
 from mailsigil.message.protection import SMIME_SIGNATURE_TYPES
+from mailsigil.message.reader import Message
 from mailsigil.message.spool import Spool
 from mailsigil.plan import Plan
 from mailsigil.rewrite import rewritten
@@ -106,7 +107,7 @@ def deliver(
 def _opened(fields: Sequence[Field], body: Spool, opened: Opened, parts: DeliveryParts) -> Delivery:
     # 3. The header stays, the content takes the envelope's place (RFC 8551 3.1).
     inner = opened.entity
-    message = _header(fields, inner.fields)
+    message = _header(fields, inner, parts.decryption.mime_limits)
     # 4. The inbound way: forged fields go, the signature inside is verified, three fields are written.
     # DKIM was made for the envelope.
     plan = inbound(message, inner.body, parts.inbound, as_received=(fields, body))
@@ -123,16 +124,44 @@ def _opened(fields: Sequence[Field], body: Spool, opened: Opened, parts: Deliver
     )
 
 
-def _header(outer: Sequence[Field], inner: Sequence[Field]) -> tuple[Field, ...]:
+def _header(outer: Sequence[Field], inner: Message, limits: MimeLimits) -> tuple[Field, ...]:
     """The fields of the message, with those that describe its content from the entity inside.
 
     Fields of the entity that are none of MIME's are not taken over: without a signature they are nobody's
-    word, and with one they stand in the signed part, where verification compares them (RFC 9788).
+    word, and with one they stand in the signed part, where verification compares them. The one exception is
+    a subject that the sender hid on purpose (RFC 9788).
     """
-    kept = [field for field in outer if not field.key.startswith(b"content-")]
+    hidden = _hidden_subject(inner, limits)
+    kept = [
+        Field(field.name, hidden[field.unfolded])
+        if field.key == b"subject" and field.unfolded in hidden
+        else field
+        for field in outer
+        if not field.key.startswith(b"content-")
+    ]
     if not named(kept, b"mime-version"):
         kept.append(Field.make("MIME-Version", "1.0"))
-    return (*kept, *(field for field in inner if field.key.startswith(b"content-")))
+    return (*kept, *(field for field in inner.fields if field.key.startswith(b"content-")))
+
+
+def _hidden_subject(inner: Message, limits: MimeLimits) -> dict[bytes, bytes]:
+    """What the sender put outside in the subject's place, and the subject; empty where he hid nothing.
+
+    RFC 9788 2.2: the protected part has ``hp="cipher"`` and tells in HP-Outer what stands outside.
+    """
+    try:
+        part = parse_mime(inner.fields, inner.body, limits=limits)
+    except MimeLimitError:
+        return {}
+    if part.media_type.full == "multipart/signed" and part.children:
+        part = part.children[0]
+    subjects = named(part.fields, b"subject")
+    if part.media_type.params.get("hp", "").lower() != "cipher" or len(subjects) != 1:
+        return {}
+    if any(octet in subjects[0].unfolded for octet in b"\r\n\0"):
+        return {}
+    told = (field.unfolded.partition(b":") for field in named(part.fields, b"hp-outer"))
+    return {value.strip(b" \t"): subjects[0].value for name, _, value in told if name.lower() == b"subject"}
 
 
 def _harmless(fields: Sequence[Field], body: Spool, plan: Plan, parts: DeliveryParts) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import subprocess
 from dataclasses import replace
 from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from bank import ALICE, HOST, cut, signed
+from bank import ALICE, HOST, bank, cut, signed
 from bank import mail as plain_mail
 from dovecot.opening import Keys, parts
 from envelopes import BOB, ENTITY, encrypt, mail, person
@@ -95,6 +98,48 @@ def test_the_signer_inside_has_to_be_the_author_outside(keys: Keys, tmp_path: Pa
     raw = envelope(signed_entity(), tmp_path).replace(ALICE.encode(), b"ceo@bank.example", 1)
     whole = message_from_bytes(text_of(delivered(raw, keys)))
     assert whole["Verified-Identity"].startswith("none; status=mismatch")
+
+
+def _protected(folder: Path, *, outside: str = "[...]", hp: str = "cipher") -> bytes:
+    """A mail that hides its subject, as RFC 9788 has it: the true one is signed and encrypted."""
+    inner = (
+        f"From: Alice Example <{ALICE}>\r\nTo: {BOB}\r\nSubject: The vault\r\n"
+        "Date: Sun, 22 Nov 2026 02:15:00 +0000\r\nMessage-ID: <1@bank.example>\r\n"
+        f'HP-Outer: Subject: [...]\r\nContent-Type: text/plain; hp="{hp}"\r\n\r\nThe code is 1234.\r\n'
+    ).encode()
+    (folder / "alice.pem").write_bytes(bank().pem[ALICE])
+    command = ["openssl", "cms", "-sign", "-binary", "-noattr", "-outform", "DER", "-signer", "alice.pem"]
+    (folder / "issuing.pem").write_bytes(bank().issuing.public_bytes(Encoding.PEM))
+    command += ["-certfile", "issuing.pem"]
+    done = subprocess.run(command, cwd=folder, input=inner, capture_output=True, check=True, timeout=30)
+    entity = (
+        b'Content-Type: multipart/signed; protocol="application/pkcs7-signature"; micalg=sha-256; boundary=b'
+        b"\r\n\r\n--b\r\n"
+        + inner
+        + b"\r\n--b\r\nContent-Type: application/pkcs7-signature; name=smime.p7s\r\n"
+        b"Content-Transfer-Encoding: base64\r\n\r\n"
+        + base64.encodebytes(done.stdout).replace(b"\n", b"\r\n")
+        + b"\r\n--b--\r\n"
+    )
+    raw = envelope(entity, folder)
+    return raw.replace(b"Subject: Your appointment", b"Subject: " + outside.encode(), 1)
+
+
+def test_a_subject_that_the_sender_hid_comes_back(keys: Keys, tmp_path: Path) -> None:
+    whole = message_from_bytes(text_of(delivered(_protected(tmp_path), keys)))
+    assert whole.get_all("Subject") == ["The vault"]
+    assert whole["Verified-Identity"].startswith("V4; status=trusted")
+
+
+@pytest.mark.parametrize(
+    ("outside", "hp"), [("Pay at once", "cipher"), ("[...]", "clear")], ids=["changed", "not-hidden"]
+)
+def test_a_subject_that_somebody_else_changed_does_not(
+    outside: str, hp: str, keys: Keys, tmp_path: Path
+) -> None:
+    whole = message_from_bytes(text_of(delivered(_protected(tmp_path, outside=outside, hp=hp), keys)))
+    assert whole.get_all("Subject") == [outside]
+    assert whole["Verified-Identity"].startswith("none; status=mismatch; reason=header-mismatch")
 
 
 # --- EFAIL -----------------------------------------------------------------------------------------------
