@@ -329,6 +329,11 @@ def test_the_command_reads_what_doveconf_printed(tmp_path: Path) -> None:
     assert done.returncode == 2
     subjects = {each["subject"] for each in json.loads(done.stdout)["findings"]}
     assert {"dovecot: mail_debug", "dovecot: service imap", "dovecot: userdb"} <= subjects
+    house.public_keys.chmod(0o777)
     handed.write_text("nonsense")
     done = subprocess.run([*command, "--doveconf", str(handed)], capture_output=True, check=False)
     assert "is none that doveconf -n prints" in done.stdout.decode()
+    assert "others than its owner may put public keys" in done.stdout.decode()
+    house.public_keys.rmdir()
+    done = subprocess.run([*command, "--doveconf", str(handed)], capture_output=True, check=False)
+    assert "install -d -m 0700" in done.stdout.decode()

@@ -21,6 +21,8 @@ def dovecot_remarks(settings: Settings, handed: Path | None) -> Iterator[Remark]
     """Looks at Dovecot's configuration where it is used: for storage keys, for decryption; or handed in."""
     if handed is None and not settings.storage and not settings.delivery.enabled:
         return
+    if settings.storage:
+        yield from _public_keys(settings)
     try:
         text = _printed() if handed is None else handed.read_text(encoding="utf-8", errors="replace")
     except (OSError, subprocess.SubprocessError) as error:
@@ -42,6 +44,28 @@ def dovecot_remarks(settings: Settings, handed: Path | None) -> Iterator[Remark]
         yield from review_dovecot(conf, settings.dovecot)
     if settings.delivery.enabled:
         yield from review_delivery(conf, settings.delivery)
+
+
+def _public_keys(settings: Settings) -> Iterator[Remark]:
+    folder = Path(settings.dovecot.public_keys)
+    owner = f"-o {settings.keyd.user} " if settings.keyd.user else ""
+    try:
+        open_to_others = folder.stat().st_mode & 0o022
+    except OSError as error:
+        yield Remark(
+            Severity.ERROR,
+            "dovecot.public_keys",
+            f"the folder {folder} cannot be used: {error.strerror}; logins are refused, mail is deferred",
+            f"install -d -m 0700 {owner}{folder}",
+        )
+        return
+    if open_to_others:
+        yield Remark(
+            Severity.ERROR,
+            "dovecot.public_keys",
+            f"others than its owner may put public keys into {folder}, and so read new mail",
+            f"chmod go-w {folder}",
+        )
 
 
 def _printed() -> str:
