@@ -1,8 +1,8 @@
 """``python tests/bench/dovecot.py``: what keys from the key agent cost Dovecot's users.
 
 Logins and deliveries at two private Dovecots in turn, one with mailsigil's configuration and one with the
-same but for who is asked for keys; then ninety people at once whose keys lie at a key server that takes 500 ms.
-Needs root and Dovecot. Exit status 0 when everything was measured, whatever the figures.
+same but for who is asked for keys; then ninety people at once, with a key server that takes 500 ms. Needs
+root and Dovecot. Exit status 0 when everything was measured, whatever the figures.
 """
 
 from __future__ import annotations
