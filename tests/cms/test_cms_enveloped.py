@@ -5,11 +5,18 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, pkcs12
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    load_pem_private_key,
+    pkcs12,
+)
 
 from envelopes import BOB, ENTITY, Person, authority, encrypt, make_key, person
 from mailsigil.cms.ber import BytesSource
@@ -150,7 +157,8 @@ def test_a_wrong_pkcs1_padding_is_no_oracle(tmp_path: Path) -> None:
     cms = encrypt(ENTITY, (person("rsa"),), tmp_path)
     wrapped = parse_enveloped(BytesSource(cms)).recipients[0].wrapped
     true = key.unwrap(wrapped, 32)
-    for altered in (bytes(256), b"\xff" * 256, wrapped.encrypted[:-1] + b"\0", b"short", b""):
+    flipped = wrapped.encrypted[:-1] + bytes([wrapped.encrypted[-1] ^ 1])
+    for altered in (bytes(256), b"\xff" * 256, flipped, b"short", b""):
         other = type(wrapped)(scheme=wrapped.scheme, encrypted=altered)
         given = key.unwrap(other, 32)
         assert len(given) == 32
@@ -179,6 +187,18 @@ def test_a_key_for_encryption_alone_signs_nothing(tmp_path: Path) -> None:
     assert key.credential.schemes == ()
     with pytest.raises(ValueError, match="does not sign"):
         key.sign("rsa-pkcs1-sha256", b"x")
+
+
+@pytest.mark.parametrize("name", ["alice", "bob"])
+def test_the_keys_of_rfc_9216(name: str, corpus: Callable[[str], Path], tmp_path: Path) -> None:
+    """Alice and Bob have a certificate for encryption alone, beside another one for signatures."""
+    (folder,) = {path.parent for path in corpus("rfc9216").rglob("*.pem")}
+    pem = (folder / f"{name}_s_encryption_end_entity_certificate.pem").read_bytes()
+    key = load_pem_private_key((folder / f"{name}_s_decryption_private_key_material.pem").read_bytes(), None)
+    owner = Person(key, x509.load_pem_x509_certificate(pem))  # type: ignore[arg-type]
+    cms = encrypt(ENTITY, (owner,), tmp_path)
+    assert opened(cms, owner, tmp_path) == ENTITY
+    assert owner.soft_key(tmp_path).credential.schemes == ()
 
 
 # --- gpgsm and NSS ---------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ import pytest
 from conftest import ROOT
 from fences import fences
 from mailsigil.config.loading import load_settings
+from mailsigil.decryption import NotOpened
+from mailsigil.delivery import Delivered
 from mailsigil.demo.dovecot import Dovecot, wait_for_mail
 from servers.dovecots import BOB, PASSWORD, ROOTS, deliver, imap
 from servers.sieve import SCRIPTS, SIEVE, compile_scripts, open_folder, sieve_dovecot
@@ -40,6 +42,14 @@ def test_the_table_of_keywords_is_that_of_the_scripts() -> None:
     page = (SIEVE / "README.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(\$\w+)` \|", page, re.MULTILINE)) == _keywords()
     assert len(_keywords()) == 10
+
+
+def test_every_word_of_the_log_is_explained() -> None:
+    page = (SIEVE / "README.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"^\| `(\w+)` \| (?:`([a-z-]+)`|the cipher) \|", page, re.MULTILINE))
+    reasons = {reason.value for reason in NotOpened} | {"not-wanted", "unauthenticated", ""}
+    assert {reason for _, reason in told} == reasons
+    assert {word for word, _ in told} == {outcome.value for outcome in Delivered}
 
 
 def test_every_client_knows_every_keyword() -> None:

@@ -128,7 +128,7 @@ def test_the_answers(tmp_path: Path) -> None:
             assert answer in (untouched + b"+\n", b"-\n")
         assert ask(path, request + MAIL) == MAIL + b"+\n"
         # It cannot be opened.
-        assert ask(path, request + mail(cms[:-1] + b"\0")) == b"-\n"
+        assert ask(path, request + mail(cms[:-1] + bytes([cms[-1] ^ 1]))) == b"-\n"
         keys.away = True
         assert ask(path, request + mail(cms)) == b"-\n"
         # No request, or too much.
