@@ -107,7 +107,7 @@ class Followed:
         self._files(files)
         self._put_certificate()
         told = [self.run(block.text) for block in BLOCKS if block.language == "sh"]
-        self.role_id = next(line for text in told for line in text.splitlines() if line.count("-") == 4)
+        (self.role_id,) = re.findall(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "\n".join(told))
 
     def _files(self, cmp: CmpFiles) -> None:
         for name, text in {"hsm-pin": PIN, "est-password": PASSWORD, "cmp-secret": SECRET}.items():

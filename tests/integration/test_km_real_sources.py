@@ -49,6 +49,7 @@ def test_each_real_source_passes(config: Path, kind: str) -> None:
     status, lines, text = km(config, kind, f"alice@{kind}.example")
     assert status == 0, text
     assert lines.keys() >= {"certificate", "sign", "verify"}
+    assert ("the keys of this test stay" in text) == (kind in ("tokenca", "transitca"))
     if kind in ISSUING:
         assert lines["re-enrol"] == "passed"
         assert lines["revoke"] == ("not offered" if kind == "est" else "passed")

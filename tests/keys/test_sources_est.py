@@ -66,6 +66,7 @@ def test_what_the_server_says_of_itself(est: LibEst) -> None:
     (root,) = client(est).cacerts()
     assert root.subject.rfc4514_string() == "CN=EST Root"
     assert isinstance(client(est).csrattrs(), bytes)
+    assert client(est).kind_for(KeyKind.P256) in KeyKind
 
 
 @pytest.mark.parametrize("kind", [KeyKind.P256, KeyKind.RSA2048], ids=str)

@@ -221,6 +221,16 @@ def test_an_honest_est_server(tmp_path: Path) -> None:
     assert any(line.outcome is Outcome.NOTE and "revocation" in line.detail for line in report.lines)
 
 
+def test_wishes_that_cannot_be_read_are_told_and_in_nobodys_way(tmp_path: Path) -> None:
+    with LyingEst(tmp_path, lie(), wishes=b"\x30\x05\x06") as server:
+        report = run(est(server))
+    found = outcomes(report)
+    assert (found["csrattrs"], found["enrol"]) == (Outcome.FAILED, Outcome.PASSED)
+    assert not report.passed
+    (line,) = [line for line in report.lines if line.operation == "csrattrs"]
+    assert "cannot be read" in line.detail
+
+
 def test_the_renewal_gives_the_old_one_again(tmp_path: Path) -> None:
     first: list[bytes] = []
 

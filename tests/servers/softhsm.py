@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
 from mailsigil.demo.programs import require, run
+from mailsigil.keys.sources.pkcs11_library import library_of
 
 MODULE = "/usr/lib/softhsm/libsofthsm2.so"
 LABEL = "mail"
@@ -34,6 +35,10 @@ class SoftHsm:
         self.pin_file.write_text(f"{PIN}\n")
         self.pin_file.chmod(0o600)
         os.environ.update(self.env)
+        # A library that was loaded for the token of another test reads the environment anew.
+        library = library_of(MODULE)
+        with library.lock:
+            library.distrust()
         arguments = ["--init-token", "--free", "--label", LABEL, "--so-pin", "12345678", "--pin", PIN]
         run([self._util, *arguments])
 

@@ -95,7 +95,7 @@ class Conformance:
         if isinstance(issuing.issuer, EstAuthority):
             est = issuing.issuer
             self._try("cacerts", lambda: f"{len(self._timed(est.cacerts))} certificates of the authority")
-            self._try("csrattrs", lambda: "read" if self._timed(est.csrattrs) else "the server has no wishes")
+            self._try("csrattrs", lambda: str(self._timed(est.wishes)))
         with tempfile.TemporaryDirectory(prefix="mailsigil-km-") as folder:
             state = Path(folder) / "state"
             key = self._try_for("enrol", lambda: self._enrolled(state))
@@ -106,6 +106,9 @@ class Conformance:
                 self._skip(("certificate", "sign", "verify", "re-enrol", "revoke"), why)
                 return
             self._use(key, asked=True)
+            if self._source.token is not None or self._source.transit is not None:
+                where = "on the token" if self._source.token is not None else "in transit"
+                self._note("enrol", f"the keys of this test stay {where}", "Remove them there when you like")
             successor = self._try_for("re-enrol", lambda: self._renewed(state, key))
         first = key.credential.certificate
         self._revoke(issuing, [first] if successor is None else [first, successor.credential.certificate])

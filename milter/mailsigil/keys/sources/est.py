@@ -79,15 +79,20 @@ class EstAuthority:
         self._require_success(answer, "csrattrs")
         return self._decoded(answer)
 
+    def wishes(self) -> est_wishes.Wishes:
+        """Gives what the server wants in requests, as far as it is heeded here. Raises SourceError."""
+        return est_wishes.read_wishes(self.name, self.csrattrs())
+
     def kind_for(self, kind: KeyKind) -> KeyKind:
         """Asks what the server wants in requests, and gives the kind of key to make. Raises SourceError."""
         try:
-            self._wishes = est_wishes.read_wishes(self.name, self.csrattrs())
-        except SourceRefused as error:
-            if error.sentence.startswith("csrattrs: "):
-                log.debug("%s Its wishes are taken for none.", error)
-                return kind
-            raise
+            self._wishes = self.wishes()
+        except (SourceAnswer, SourceRefused) as error:
+            if error.sentence == est_wishes.OTHER_KINDS:
+                raise
+            # Enrolment may well work without: the conformance test tells of it.
+            log.warning("%s Its wishes are taken for none.", error)
+            self._wishes = est_wishes.NONE
         wanted = self._wishes.kind(kind)
         if wanted is not kind:
             log.info('source "%s" wants keys of the kind %s, and %s is configured', self.name, wanted, kind)
@@ -173,9 +178,11 @@ class EstAuthority:
     def _decoded(self, answer: Answer) -> bytes:
         """The body without its base64 (RFC 8951 3.1: it is always base64, whatever the header says)."""
         body = answer.body.strip()
-        if re.fullmatch(rb"[A-Za-z0-9+/=\s]+", body):
+        # libest's server ends its text with the octet that ends a string in C.
+        text = body.removesuffix(b"\0")
+        if re.fullmatch(rb"[A-Za-z0-9+/=\s]+", text):
             try:
-                return base64.b64decode(b"".join(body.split()), validate=True)
+                return base64.b64decode(b"".join(text.split()), validate=True)
             except ValueError as error:
                 raise SourceAnswer(
                     self.name,

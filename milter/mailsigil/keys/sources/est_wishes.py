@@ -10,6 +10,7 @@ from asn1crypto import core
 from mailsigil.keys.errors import SourceAnswer, SourceRefused
 from mailsigil.keys.profile import KeyKind
 
+OTHER_KINDS: Final = "it wants a kind of key that is not made here"
 MAX_WISHES: Final = 64
 MAX_OCTETS: Final = 16_384
 _CHALLENGE: Final = "1.2.840.113549.1.9.7"
@@ -48,6 +49,11 @@ class Wishes:
     password: bool = False
     """A challengePassword that binds the request to the TLS connection (RFC 7030 3.5)."""
 
+    def __str__(self) -> str:
+        parts = [f"keys of {' or '.join(self.kinds)}"] if self.kinds else []
+        parts += ["requests that are bound to their connection"] if self.password else []
+        return f"the server wants {', '.join(parts)}" if parts else "the server has no wishes"
+
     def kind(self, wanted: KeyKind) -> KeyKind:
         """Gives the kind of key to make: the configured one, unless the server takes others alone."""
         return wanted if not self.kinds or wanted in self.kinds else self.kinds[0]
@@ -81,7 +87,7 @@ def read_wishes(source: str, der: bytes) -> Wishes:
     if unknown and not kinds:
         raise SourceRefused(
             source,
-            "it wants a kind of key that is not made here",
+            OTHER_KINDS,
             "Have it take RSA of 2048, 3072 or 4096 bits, P-256, P-384 or Ed25519",
         )
     oids = {oid for oid, _ in told}
