@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -96,6 +97,12 @@ class Forest:
         )
 
     def run(self, *arguments: str, **directory: object) -> subprocess.CompletedProcess[str]:
+        """A command of mailsigil."""
+        config = self.configured(**directory)
+        return self.python("-m", "mailsigil", *arguments, "--config", str(config))
+
+    def configured(self, **directory: object) -> Path:
+        """Writes the configuration."""
         config = self.folder / "mailsigil.toml"
         keys: dict[str, object] = {
             "name": "forest",
@@ -113,11 +120,13 @@ class Forest:
         # Exchange adds publicDelegates; a forest without it has other attributes that name people.
         lines += 'attributes = { delegates = ["secretary"] }\n'
         config.write_text(f'[policy]\nfile = "{self.policy}"\n[[directory]]\n{lines}')
+        return config
+
+    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Python, where the domain can be reached."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "milter")}
-        command = [sys.executable, "-m", "mailsigil", *arguments, "--config", str(config)]
-        return subprocess.run(
-            self.samba.inside(command), capture_output=True, text=True, env=environment, timeout=60
-        )
+        command = self.samba.inside([sys.executable, *arguments])
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
 
     def explain(self, name: str, **directory: object) -> dict[str, Any]:
         done = self.run("explain", "--json", f"{name}@bank.example", **directory)
@@ -171,6 +180,29 @@ def test_a_group_in_a_group_counts_without_a_change_of_the_schema(forest: Forest
     assert "CN=outer" in policy["form"]["source"]
     assert policy["signing"]["value"] == "preferred"
     assert forest.explain("service")["policy"]["form"]["value"] == "clear"
+
+
+_PEOPLE = """
+import sys
+from mailsigil.config.loading import load_settings
+from mailsigil.directory.opening import open_directory
+directory = open_directory(load_settings(sys.argv[1]))
+listed = list(directory.people())
+for one in listed:
+    for own in one.addresses:
+        if own.identity.active:
+            assert own.identity == directory.identity(own.address), own
+            assert set(own.policies) == set(directory.policies(own.address)), own
+print(sorted((own.address, own.identity.active) for one in listed for own in one.addresses))
+"""
+
+
+def test_all_people_are_told_with_groups_in_groups_and_disabled_ones(forest: Forest) -> None:
+    done = forest.python("-c", _PEOPLE, str(forest.configured()))
+    assert done.returncode == 0, done.stderr
+    told = dict(ast.literal_eval(done.stdout))
+    assert {"alice@bank.example", "service@bank.example", "departed@bank.example"} <= set(told)
+    assert [address for address, active in told.items() if not active] == ["departed@bank.example"]
 
 
 def test_a_disabled_account_signs_nothing(forest: Forest) -> None:
