@@ -11,6 +11,7 @@ from mailsigil.message.fields import Field
 _NAME = re.compile(rb"[!-9;-~]+")
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 _ODD = re.compile(rb"[\r\n\0]")
+_NAMES = re.compile(rb"[!-9;-~]*")
 _BLANK_LINE = re.compile(rb"\r\n[ \t]*(?:\r\n|\Z)")
 
 
@@ -19,6 +20,12 @@ def header_fault(fields: Sequence[Field]) -> str:
 
     Takes no account of what the fields say.
     """
+    # Most headers have nothing of the kind, and are looked at as a whole.
+    values = b"".join([field.value for field in fields])
+    names = [field.name for field in fields]
+    plain = b"\r" not in values and b"\n" not in values and b"\0" not in values
+    if plain and b"" not in names and _NAMES.fullmatch(b"".join(names)):
+        return ""
     for field in fields:
         # A From field of this kind is a second author, which says more.
         if not _NAME.fullmatch(field.name) and field.key != b"from":

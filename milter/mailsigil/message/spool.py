@@ -24,10 +24,11 @@ class Spool:
     threads. Raises OSError when the disk does not take the data.
     """
 
-    __slots__ = ("_closed", "_directory", "_file", "_flushed", "_memory", "_memory_limit")
+    __slots__ = ("_closed", "_directory", "_file", "_flushed", "_memory", "_memory_limit", "_readable")
 
     def __init__(self, *, memory_limit: int = 262144, directory: str | None = None) -> None:
         self._memory = bytearray()  # everything, or after the move to the file: what is not in it yet
+        self._readable: bytes | None = None  # the same as bytes, of which a slice costs one copy
         self._memory_limit = memory_limit
         self._directory = directory or None
         self._file: IO[bytes] | None = None
@@ -41,6 +42,7 @@ class Spool:
         """Append octets."""
         self._must_be_open()
         self._memory += data
+        self._readable = None
         limit = self._memory_limit if self._file is None else _FLUSH_AT
         if len(self._memory) > limit:
             self._flush()
@@ -52,7 +54,9 @@ class Spool:
         if start < 0:
             start = 0
         if self._file is None:
-            return memoryview(self._memory)[start:end].tobytes() if start < end else b""
+            if self._readable is None:
+                self._readable = bytes(self._memory)
+            return self._readable[start:end] if start < end else b""
         end = min(end, len(self))
         if start >= end:
             return b""
@@ -70,6 +74,7 @@ class Spool:
         """Let go of memory and file. May be called again; reading and writing afterwards is an error."""
         self._closed = True
         self._memory = bytearray()
+        self._readable = None
         self._flushed = 0
         if self._file is not None:
             self._file.close()
@@ -99,6 +104,7 @@ class Spool:
                 done += os.pwrite(descriptor, pending[done:], self._flushed + done)
         self._flushed += done
         self._memory = bytearray()
+        self._readable = None
 
     @staticmethod
     def _read_file(file: IO[bytes], start: int, end: int) -> bytes:
