@@ -373,15 +373,19 @@ def test_both_sides_are_compared_in_one_pass_and_in_order() -> None:
 
 def test_the_safety_stop_counts_what_people_lose() -> None:
     held = [replace(_held(), id=number, address=f"p{number:03}@b") for number in range(1, 101)]
-    plan = make_plan([], held, RULES, at=NOW)
+    stays = [_wish(replace(V4, address="p100@b"))]
+    plan = make_plan(stays, held, RULES, at=NOW)
     stop = safety_stop(plan, percent=5, at_least=3)
     assert stop is not None
-    assert (stop.takes_away, stop.live, stop.allowed) == (100, 100, 5)
-    assert safety_stop(plan, percent=5, at_least=3, allowed=100) is None
+    assert (stop.takes_away, stop.live, stop.allowed) == (99, 100, 5)
+    assert safety_stop(plan, percent=5, at_least=3, allowed=99) is None
     assert safety_stop(plan, percent=100, at_least=0) is None
-    few = make_plan([], held[:3], RULES, at=NOW)
+    few = make_plan(stays, [*held[:3], held[-1]], RULES, at=NOW)
     assert safety_stop(few, percent=5, at_least=3) is None
     assert safety_stop(few, percent=5, at_least=2) is not None
+    nobody = make_plan([], held[:1], RULES, at=NOW)
+    assert safety_stop(nobody, percent=100, at_least=3) is not None
+    assert safety_stop(nobody, percent=100, at_least=3, allowed=1) is None
     lapsed = [replace(LAPSED, request=replace(V2, address=each.address)) for each in held]
     assert safety_stop(make_plan(lapsed, held, RULES, at=NOW), percent=0, at_least=0) is None
     revoking = replace(RULES, on_lapse="revoke")

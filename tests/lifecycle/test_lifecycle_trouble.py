@@ -245,6 +245,10 @@ def test_a_database_that_goes_away_in_the_middle(tmp_path: Path) -> None:
         report = town.sync()
         assert len(report.trouble) >= 1
         assert "goes on where this one stopped" in report.trouble[0]
+        # Also of the batch that was at work it is told what happened to whom.
+        unwritten = [one for one in report.results if "the next run takes it in" in one.sentence]
+        assert unwritten
+        assert {one.action.address for one in report.results} >= set(asked)
         with pytest.raises(DatabaseUnavailable):
             town.sync()
         server.start()
@@ -274,6 +278,7 @@ town.sync()
 """
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_process_that_is_killed_in_the_middle(town: Town, when: str) -> None:
     code = _CHILD.format(

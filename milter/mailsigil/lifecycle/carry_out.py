@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -152,11 +152,16 @@ class Carrier:
         planned = dict(batch)
         mine, results = self._begin(planned)
         deadline = self._clock() + MAX_BATCH_SECONDS
-        futures = {seat: pool.submit(self._work, turnover, deadline) for seat, turnover in mine.items()}
-        for future in futures.values():
-            future.result()
+        futures = [pool.submit(self._work, turnover, deadline) for turnover in mine.values()]
+        wait(futures)
         self._publish(mine, report)
-        self._end(mine)
+        try:
+            for future in futures:
+                future.result()
+            self._end(mine)
+        except DatabaseError:
+            report.results += [_unwritten(one) for turnover in mine.values() for one in turnover.results]
+            raise
         for turnover in mine.values():
             results.extend(turnover.results)
         return results
@@ -309,6 +314,14 @@ def _next_size(size: int, seconds: float) -> int:
 
 def _left_open(steps: Iterable[Action], sentence: str) -> list[Result]:
     return [Result(step, Outcome.LEFT_OPEN, sentence) for step in steps]
+
+
+def _unwritten(result: Result) -> Result:
+    """What was done, and cannot be written down now: the next run finds it, and writes it down."""
+    if result.outcome is not Outcome.DONE:
+        return result
+    sentence = f"{result.sentence}; it could not be written down, and the next run takes it in"
+    return replace(result, outcome=Outcome.FAILED, sentence=sentence)
 
 
 def _with_id(step: Action, held: Held) -> Action:

@@ -74,7 +74,11 @@ class Provisioner:
 
     def _provision(self, source: str, address: str) -> None:
         house = self._opened()
-        place = house.places[source]
+        place = house.places.get(source)
+        if place is None:
+            raise SourceUnavailable(
+                source, "it came with a reload, and its certificates are not looked after yet", "Restart keyd"
+            )
         wish = self._wish(house, place, address)
         deadline = self._clock() + house.settings.provision_seconds
         ledger = Ledger(house.database, node=house.node, who="first mail")

@@ -36,6 +36,8 @@ def safety_stop(plan: Plan, *, percent: float, at_least: int, allowed: int | Non
     """Tell whether a plan needs a person's word; ``allowed`` is that word, given before."""
     takes = sum(action.takes_away for action in plan.actions)
     limit = max(at_least, int(plan.live * percent / 100))
+    if plan.people == 0:
+        limit = 0  # A directory that tells of nobody has gone wrong, in a small house as in a large one.
     if allowed is not None:
         limit = max(limit, allowed)
     return Stop(takes_away=takes, live=plan.live, allowed=limit) if takes > limit else None

@@ -203,6 +203,27 @@ events: Final = Table(
 )
 """What happened to whom, when, why, and by whose hand. Only ever added to."""
 
+usages: Final = Table(
+    "usage",
+    metadata,
+    Column("month", key_text(7), nullable=False),
+    Column("address", key_text(320), nullable=False),
+    Column("key_id", key_text(32), nullable=False),
+    Column("serial", key_text(64), nullable=False),
+    Column("level", String(2), nullable=False),
+    Column("signatures", BigInteger, nullable=False),
+    PrimaryKeyConstraint("month", "address", "key_id"),
+)
+"""Signatures of each sender in each month (UTC), by certificate."""
+
+usage_batches: Final = Table(
+    "usage_batch",
+    metadata,
+    Column("id", key_text(64), primary_key=True),
+    Column("added_at", UtcTime, nullable=False),
+)
+"""Which batches of counts were added, so that one that comes again counts once."""
+
 runs: Final = Table(
     "run",
     metadata,

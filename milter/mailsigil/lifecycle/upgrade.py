@@ -15,7 +15,7 @@ from mailsigil.lifecycle.errors import DatabaseUnusable
 
 log = logging.getLogger("mailsigil.lifecycle")
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The last step that this version knows."""
 _LOCK: Final = 0x6D61696C736967
 """The advisory lock of PostgreSQL under which steps are taken; a number of our own."""
