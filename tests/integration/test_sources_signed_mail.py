@@ -211,7 +211,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
         sections = "".join(makers[kind]() for kind in HERE)
         logins = [*(f"alice@{kind}.example" for kind in HERE), "bert@kv.example"]
         running = site(
-            settings={"dns": sections},
+            # One process: what is known from before is known to the process that was asked before.
+            settings={"keyd": "processes = 1\n", "dns": sections},
             logins=logins,
             policy=_policy(),
             commands=("keyd", "milter"),

@@ -148,7 +148,7 @@ def test_a_stalling_source_is_left_alone_after_three_failures(service: Service, 
     for _ in range(20):
         with pytest.raises(SourceUnavailable, match="left alone"):
             source.find(ALICE)
-    assert time.monotonic() - begin < 0.05
+    assert time.monotonic() - begin < 0.5  # Each would wait 0.05 s.
     # After the pause, one call tries it; when it answers, all go on.
     service.keys[ALICE] = (key_for(),)
     service.gate.set()
@@ -193,7 +193,7 @@ def test_other_domains_never_wait(service: Service, clock: Clock) -> None:
     )
     begin = time.monotonic()
     assert agent.find("carol@shop.example")
-    assert time.monotonic() - begin < 0.05
+    assert time.monotonic() - begin < 0.19  # The other domain's source would take 0.2 s.
     with pytest.raises(KeyAgentRefused) as caught:
         agent.find(ALICE)
     assert caught.value.reason is Refusal.SOURCE
