@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import imaplib
 import os
+import smtplib
 import subprocess
 import sys
 import threading
@@ -68,6 +70,14 @@ class Activated:
             listener.close()
 
 
+def _deliver_at_last(dovecot: Dovecot) -> None:
+    """As Postfix does it: what was deferred, because an agent took too long to start, is tried again."""
+    for _ in range(20):
+        with contextlib.suppress(smtplib.SMTPRecipientsRefused):
+            deliver(dovecot, MAIL)
+            return
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("root", ROOTS)
 def test_the_agent_is_restarted_in_the_middle_of_logins(root: Path | None, tmp_path: Path) -> None:
@@ -91,7 +101,7 @@ def test_the_agent_is_restarted_in_the_middle_of_logins(root: Path | None, tmp_p
                 def log_in() -> None:
                     with imaplib.IMAP4("127.0.0.1", dovecot.imap_port, timeout=60) as client:
                         client.login(BOB, PASSWORD)
-                        done.append(client.select()[0])
+                        done.append(" ".join(map(str, client.select())))
 
                 # One login waits for the key server when the agent is told to end: it is finished.
                 first = threading.Thread(target=log_in)
@@ -99,18 +109,18 @@ def test_the_agent_is_restarted_in_the_middle_of_logins(root: Path | None, tmp_p
                 wait_until(lambda: bool(kv.asked), what="the login")
                 agent.stop()
                 first.join()
-                assert done == ["OK"]
+                assert done == ["OK [b'0']"], dovecot.log.read_text()
                 # The next one comes while there is no agent, and is served by the new one.
                 second = threading.Thread(target=log_in)
                 second.start()
-                deliveries = threading.Thread(target=deliver, args=(dovecot, MAIL))
+                deliveries = threading.Thread(target=_deliver_at_last, args=(dovecot,))
                 deliveries.start()
                 time.sleep(0.3)
                 assert second.is_alive()
                 agent.start()
                 second.join()
                 deliveries.join()
-                assert done == ["OK", "OK"]
+                assert [each[:2] for each in done] == ["OK", "OK"], dovecot.log.read_text()
                 assert [path.read_bytes()[:7] for path in wait_for_mail(dovecot, BOB)] == [b"CRYPTED"]
         finally:
             agent.close()
