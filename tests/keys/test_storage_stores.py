@@ -173,7 +173,7 @@ class TestLiars:
             with pytest.raises(SourceUnavailable, match="sealed, in standby or overloaded"):
                 routes.fetch(route, BOB)
             kv.status, kv.delay = 200, 1.0
-            with pytest.raises(SourceUnavailable, match="no answer within|does not answer in time"):
+            with pytest.raises(SourceUnavailable, match=r"no answer within|does not answer in time"):
                 routes.fetch(route, BOB)
         with pytest.raises(SourceUnavailable):
             routes.fetch(route, BOB)
