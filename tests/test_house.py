@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "directory": {"policy", "message", "config"},
     "keys": {"cms", "pki", "process", "config"},
     "lifecycle": {"keys", "directory", "policy", "config", "pki", "message", "cms", "process"},
+    "usage": {"lifecycle", "keys", "config", "pki"},
     "ca": {"keys", "pki", "process", "config"},
     "dovecot": {"keys", "config", "process", "message", "delivery"},
     "km": {"keys", "cms", "pki", "config", "directory", "message", "outbound", "plan", "policy", "rewrite"}

@@ -63,15 +63,33 @@ def command(config: Path) -> None:
 
 def _companions(settings: Settings) -> list[Companion]:
     delivery = settings.delivery
+    counting = _counting(settings)
     if not delivery.enabled:
-        return [DovecotServices(settings.dovecot, settings.storage)]
+        return [DovecotServices(settings.dovecot, settings.storage), *counting]
     return [
+        *counting,
         # Who logs in reads his mail, and gets more of it: the keys for that are fetched now.
         DovecotServices(
             settings.dovecot, settings.storage, on_login=lambda agent: Warmer(agent.sources).warm
         ),
         DecryptionService(delivery.key_socket, user=delivery.user),
     ]
+
+
+def _counting(settings: Settings) -> list[Companion]:
+    if not settings.counts_usage:
+        return []
+    # As below.
+    from mailsigil.lifecycle.errors import LifecycleError
+    from mailsigil.lifecycle.upgrade import preload
+    from mailsigil.usage.companion import UsageCounting
+
+    try:
+        if settings.keyd.user:
+            preload(settings.lifecycle)
+    except LifecycleError as error:
+        raise Misuse(str(error)) from error
+    return [UsageCounting(settings, now=utc_now)]
 
 
 def _managed(settings: Settings) -> Callable[[SourceSettings], Managed | None]:

@@ -34,6 +34,7 @@ COMMANDS = {
     "keys": "The keys that the key agent holds: list them, import existing ones, reload.",
     "storage": "Keys that encrypt stored mail: make them, replace them, list them.",
     "sync": "A certificate for everybody in the directory: show what is to be done, and do it.",
+    "usage": "How many signatures each sender made in a month.",
     "km": "The conformance test for your own CA or key-management system.",
     "demo": "A throwaway organisation on a private Postfix: sign, send, verify, show.",
 }

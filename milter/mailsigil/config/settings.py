@@ -34,6 +34,7 @@ from mailsigil.config.sockets import SocketAddress, parse_socket
 from mailsigil.config.source_fields import Secret
 from mailsigil.config.sources import SourceSettings
 from mailsigil.config.storage import DovecotSettings, StorageSettings
+from mailsigil.config.usage import UsageSettings
 
 DEFAULT_PATH: Final = "/etc/mailsigil/mailsigil.toml"
 
@@ -352,9 +353,15 @@ class Settings(Section):
     storage: List[StorageSettings] = ()
     delivery: DeliverySettings = DeliverySettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
+    usage: UsageSettings = UsageSettings()
     trust: List[TrustSettings] = ()
     revocation: RevocationSettings = RevocationSettings()
     dkim: DkimSettings = DkimSettings()
     dns: DnsSettings = DnsSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
+
+    @property
+    def counts_usage(self) -> bool:
+        """Whether signatures are counted."""
+        return self.usage.count == "on" or (self.usage.count == "auto" and self.lifecycle.enabled)

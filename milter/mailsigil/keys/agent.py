@@ -32,6 +32,8 @@ class KeyAgent:
     def __init__(self, sources: Sequence[KeySource], *, now: Callable[[], datetime]) -> None:
         self._sources = tuple(sources)
         self._now = now
+        self.on_signed: Callable[[SigningKey, str], None] | None = None
+        """Is told of each signature: the key, and the address that it is for. Must not wait for anything."""
 
     def replace(self, sources: Sequence[KeySource]) -> None:
         """Puts others in the place of all sources; requests on their way end with the old ones."""
@@ -130,11 +132,22 @@ class KeyAgent:
         if not data:
             raise KeyAgentRefused(Refusal.MALFORMED, "there is nothing to sign")
         try:
-            return key.sign(scheme, data)
+            signature = key.sign(scheme, data)
         except SourceError as error:
             level = logging.DEBUG if isinstance(error, SourceLeftAlone) else logging.WARNING
             log.log(level, "%s", error)
             raise _source_refusal(error) from error
+        self._tell(key, address)
+        return signature
+
+    def _tell(self, key: SigningKey, address: str) -> None:
+        if self.on_signed is None:
+            return
+        try:
+            self.on_signed(key, address)
+        except Exception as error:
+            # A mail is not held up because it could not be counted.
+            log.exception("a signature was not counted: %s", type(error).__name__)
 
     def _find(self, address: str, only: str, without: str) -> list[SigningKey]:
         keys, silent = self._ask(address, only, without)
