@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 
 MAX_TEXT: Final = 320
 _MONTH: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])\Z")

@@ -11,7 +11,8 @@ from typing import Final
 from cryptography import x509
 
 from mailsigil.keys.source import SigningKey
-from mailsigil.pki.level import Level, asserted_levels, claimed_level
+from mailsigil.pki.level import asserted_levels, claimed_level
+from mailsigil.pki.policies import Level
 from mailsigil.usage.batch import MAX_TEXT, Batch, Counted
 from mailsigil.usage.spool import Spool
 

@@ -69,6 +69,7 @@ class Spool:
 
     def keep(self, batch: Batch) -> None:
         """Keep a batch that is not counted on any more, under the id that it has. Raises OSError."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(self._file_of(batch.id), batch.encode(), replace=True)
 
     def has(self, batch: Batch) -> bool:
