@@ -29,8 +29,8 @@ from mailsigil.message.spool import Spool
 from mailsigil.outbound import OutboundParts, outbound
 from mailsigil.pki.anchors import AnchorSet, TrustStore
 from mailsigil.pki.evidence import RevocationStatus
-from mailsigil.pki.level import Level
 from mailsigil.pki.path import PathValidator
+from mailsigil.pki.policies import Level
 from mailsigil.pki.revocation import Carried, RevocationVerdict
 from mailsigil.plan import Envelope, Event, Outcome, Plan
 from mailsigil.rewrite import rewritten

@@ -23,7 +23,7 @@ from mailsigil.inbound import InboundParts, inbound
 from mailsigil.message.fields import named, parse_fields
 from mailsigil.message.reader import read_message
 from mailsigil.pki.anchors import AnchorSet, TrustStore, load_anchor_file
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 from mailsigil.plan import Event
 from mailsigil.rewrite import rewritten
 from mailsigil.verdict import Reason, SmimeWord, Status

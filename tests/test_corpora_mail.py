@@ -15,7 +15,7 @@ import bank
 from mailsigil.inbound import InboundParts, inbound
 from mailsigil.message.reader import read_message
 from mailsigil.pki.anchors import AnchorSet, TrustStore, load_anchor_file
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 from mailsigil.rewrite import rewritten
 from mailsigil.verdict import Reason, SmimeWord, Status, Verdict
 from mailsigil.verification import VerificationParts, verify

@@ -17,7 +17,7 @@ from mailsigil.keys.local import FixedKeys
 from mailsigil.keys.profile import Subject
 from mailsigil.keys.protocol import Credential
 from mailsigil.keys.routes import DomainRoute
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 from mailsigil.plan import Event, Outcome
 from mailsigil.verdict import Identity, Reason, SmimeWord, Status
 

@@ -23,8 +23,8 @@ from mailsigil.dkim.arc import ArcResult
 from mailsigil.dkim.verdict import DkimResult, DkimWord
 from mailsigil.headers import identity_fields, strip_forged
 from mailsigil.message.fields import Field, parse_fields
-from mailsigil.pki.level import Level
 from mailsigil.pki.names import clean_name
+from mailsigil.pki.policies import Level
 from mailsigil.plan import DeleteField
 from mailsigil.verdict import Identity, Reason, SmimeWord, Status, Verdict
 

@@ -12,7 +12,7 @@ from bank import ALICE, CUSTOMER, mail
 from mailsigil.config.errors import ConfigError
 from mailsigil.config.settings import Settings
 from mailsigil.pki.anchors import AnchorError
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 from mailsigil.plan import Envelope, Event, InsertField, Outcome
 from mailsigil.service import Service, build_service, new_spool, trust_store, verification_parts
 

@@ -13,7 +13,7 @@ from asn1crypto import cms
 import bank
 from bank import ALICE, BOB, NOW, judge, mail, outcome, signed
 from mailsigil.pki.anchors import TrustStore
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 from mailsigil.verdict import Identity, Reason, SmimeWord, Status
 from tampering import Change, author_is, second_signer, with_signature
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from bank import bank, judge, mail, signed, stranger, verification
 from mailsigil.pki.anchors import AnchorSet, RevocationMode, TrustStore
 from mailsigil.pki.evidence import RevocationStatus
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 from mailsigil.pki.revocation import Carried, RevocationVerdict
 from mailsigil.verdict import Reason, SmimeWord, Status
 from tampering import with_signature

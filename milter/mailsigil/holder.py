@@ -10,9 +10,10 @@ from typing import Final
 from mailsigil.message.address import Address, AddressError
 from mailsigil.pki.anchors import AnchorSet
 from mailsigil.pki.lenient import load_certificate
-from mailsigil.pki.level import Level, identity_level
+from mailsigil.pki.level import identity_level
 from mailsigil.pki.names import CertificateNames
 from mailsigil.pki.path import PathVerdict
+from mailsigil.pki.policies import Level
 from mailsigil.verdict import Identity
 
 DOMAIN_MAILBOX: Final = "domain-signing-authority"

@@ -32,10 +32,10 @@ from mailsigil.outbound import OutboundParts, outbound
 from mailsigil.pki.anchors import AnchorSet, RevocationMode, TrustStore, load_anchor_file
 from mailsigil.pki.document_store import DocumentStore
 from mailsigil.pki.fetch import HttpFetch
-from mailsigil.pki.level import Level
 from mailsigil.pki.library import Library, LocalLists
 from mailsigil.pki.lookup import Lookup
 from mailsigil.pki.path import PathValidator
+from mailsigil.pki.policies import Level
 from mailsigil.pki.revocation import RevocationChecker
 from mailsigil.plan import Envelope, Event, Outcome, Plan
 from mailsigil.signing import Keys, levels_under

@@ -24,8 +24,9 @@ from mailsigil.message.address import Address, AddressError
 from mailsigil.message.fields import Field, named
 from mailsigil.message.seven_bit import Entity
 from mailsigil.pki.anchors import TrustStore
-from mailsigil.pki.level import Level, asserted_levels
+from mailsigil.pki.level import asserted_levels
 from mailsigil.pki.names import CertificateNames
+from mailsigil.pki.policies import Level
 from mailsigil.policy.certificates import CertificateRule, Otherwise
 
 TIME_TOLERANCE = timedelta(minutes=55)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 
 
 class SmimeWord(Enum):

@@ -29,8 +29,8 @@ from conftest import CORPORA  # noqa: E402
 from mailsigil.inbound import InboundParts, inbound  # noqa: E402
 from mailsigil.message.reader import read_message  # noqa: E402
 from mailsigil.pki.anchors import AnchorSet, TrustStore  # noqa: E402
-from mailsigil.pki.level import Level  # noqa: E402
 from mailsigil.pki.path import PathValidator  # noqa: E402
+from mailsigil.pki.policies import Level  # noqa: E402
 
 TARGET = 1.0
 LIMBO_AT = datetime(2024, 1, 1, tzinfo=UTC)

@@ -28,7 +28,7 @@ from bench.processes import cpu_seconds, memory_kib  # noqa: E402
 from mailsigil.keys.newkey import NewKey  # noqa: E402
 from mailsigil.keys.profile import KeyKind, Subject  # noqa: E402
 from mailsigil.keys.subject import SubjectRequest  # noqa: E402
-from mailsigil.pki.level import Level  # noqa: E402
+from mailsigil.pki.policies import Level  # noqa: E402
 from servers.ca_serve import PASSWORD, CaServe  # noqa: E402
 
 _HEADERS = {

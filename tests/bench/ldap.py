@@ -43,7 +43,7 @@ from mailsigil.demo.slapd import SUFFIX, Slapd  # noqa: E402
 from mailsigil.directory.api import Directory  # noqa: E402
 from mailsigil.directory.opening import open_directory  # noqa: E402
 from mailsigil.keys.profile import Subject  # noqa: E402
-from mailsigil.pki.level import Level  # noqa: E402
+from mailsigil.pki.policies import Level  # noqa: E402
 
 PEOPLE = 20_000
 SENDERS = 50

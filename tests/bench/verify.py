@@ -31,7 +31,7 @@ from mailsigil.keys.profile import KeyKind, Subject  # noqa: E402
 from mailsigil.message.fields import Field  # noqa: E402
 from mailsigil.message.mime import parse_mime  # noqa: E402
 from mailsigil.message.spool import Spool  # noqa: E402
-from mailsigil.pki.level import Level  # noqa: E402
+from mailsigil.pki.policies import Level  # noqa: E402
 from mailsigil.plan import Event  # noqa: E402
 from mailsigil.signature import find_signature  # noqa: E402
 from mailsigil.verification import VerificationParts, verify  # noqa: E402

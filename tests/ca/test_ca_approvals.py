@@ -25,7 +25,7 @@ from mailsigil.keys.authority_files import AuthorityError
 from mailsigil.keys.newkey import NewKey
 from mailsigil.keys.profile import KeyKind, Subject
 from mailsigil.keys.subject import SubjectRequest
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 
 SECRET = b"correct-horse-battery"
 SETTINGS = """

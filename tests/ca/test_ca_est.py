@@ -25,7 +25,7 @@ from mailsigil.keys.authority import Authority
 from mailsigil.keys.newkey import NewKey
 from mailsigil.keys.profile import KeyKind, Subject
 from mailsigil.keys.subject import SubjectRequest
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ALICE = "alice@bank.example"

@@ -4,7 +4,7 @@ import pytest
 
 from mailsigil.ca.grants import NotGranted, Wish, covers, grant
 from mailsigil.config.authority import AuthoritySettings, EnrolRule
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 
 BANK = "Example Bank"
 KEYD = EnrolRule(

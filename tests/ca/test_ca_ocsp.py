@@ -20,7 +20,7 @@ from mailsigil.keys.authority import Authority
 from mailsigil.keys.ocsp_responder import OcspResponder
 from mailsigil.keys.profile import KeyKind, Subject
 from mailsigil.keys.register import Reason
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mailsigil.cli.inspect import command, inspect_certificate
 from mailsigil.keys.authority import Authority
 from mailsigil.keys.profile import Subject
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 
 
 @pytest.fixture

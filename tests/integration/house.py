@@ -12,7 +12,7 @@ from mailsigil.demo.postfix import Listener, Postfix
 from mailsigil.demo.programs import free_port
 from mailsigil.demo.site import Site
 from mailsigil.keys.profile import Subject
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 
 ALICE, CEO, PREFERRED, NEVER, OPAQUE, NOKEY = (
     f"{name}@{DOMAIN}" for name in ("alice", "ceo", "preferred", "never", "opaque", "nokey")

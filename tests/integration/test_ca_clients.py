@@ -14,8 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key, pkcs7
 
 from mailsigil.keys.register import Reason
-from mailsigil.pki.level import Level, asserted_levels
+from mailsigil.pki.level import asserted_levels
 from mailsigil.pki.names import CertificateNames
+from mailsigil.pki.policies import Level
 from mailsigil.service import utc_now
 from servers import libest
 from servers.ca_serve import PASSWORD, CaServe, why_not

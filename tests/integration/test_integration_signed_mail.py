@@ -21,7 +21,7 @@ from mailsigil.cms.algorithms import Scheme
 from mailsigil.demo.organisation import Employee
 from mailsigil.demo.programs import run
 from mailsigil.keys.profile import KeyKind, Subject
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 from mime_trees import tree
 from servers.verifiers import TOOLS, Verifiers, expect_acceptance
 

@@ -21,7 +21,7 @@ from integration.mailroom import Mailroom, is_signed, new_recipient, site
 from mailsigil.demo.programs import accepts
 from mailsigil.keys.authority import Authority
 from mailsigil.keys.profile import KeyKind, Subject
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 from servers.openbao import OpenBao, program
 
 pytestmark = [

@@ -18,9 +18,10 @@ from mailsigil.keys.authority import Authority, AuthorityError
 from mailsigil.keys.files import address_file_name, write_private
 from mailsigil.keys.profile import KeyKind, RequestError, Subject
 from mailsigil.pki.anchors import AnchorSet, TrustStore, load_anchor_file
-from mailsigil.pki.level import Level, identity_level
+from mailsigil.pki.level import identity_level
 from mailsigil.pki.names import CertificateNames
 from mailsigil.pki.path import PathStatus, PathValidator
+from mailsigil.pki.policies import Level
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 PERSON = {"given_name": "Alice", "surname": "Example"}

@@ -20,7 +20,8 @@ from mailsigil.keys.profile import KeyKind, Subject
 from mailsigil.keys.register import ROOT, Reason, Register, RegisterError
 from mailsigil.keys.sources.embedded import EmbeddedIssuer
 from mailsigil.keys.subject import SubjectRequest
-from mailsigil.pki.level import Level, asserted_levels
+from mailsigil.pki.level import asserted_levels
+from mailsigil.pki.policies import Level
 
 PERSON = {"given_name": "Alice", "surname": "Example"}
 BANK = {"organisation": "Example Bank"}

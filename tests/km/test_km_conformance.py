@@ -23,7 +23,7 @@ from mailsigil.keys.authority import Authority
 from mailsigil.keys.profile import Subject
 from mailsigil.km.conformance import Conformance
 from mailsigil.km.report import Conclusion, Outcome, Report
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 from mailsigil.service import trust_store, utc_now
 from servers.lying_est import LyingEst, answer, bag, certificate, issued
 

@@ -17,7 +17,7 @@ from mailsigil.lifecycle.desired import Desired, SourceRules, Standing, desired,
 from mailsigil.lifecycle.plan import decide, make_plan, renewal_time
 from mailsigil.lifecycle.safety import safety_stop
 from mailsigil.lifecycle.tables import OVER, Status
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 from mailsigil.policy.entitlement import IdentityFacts, Organisation, Validation
 from mailsigil.policy.model import IdentityLevel, PolicyEntry, SigningMode
 

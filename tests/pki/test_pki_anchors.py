@@ -7,7 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailsigil.pki.anchors import AnchorError, AnchorSet, domains_allow, load_anchor_file
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 from pki.pki_make import leaf, make, name, root, usage
 
 ROOT = root()

@@ -10,8 +10,8 @@ import pytest
 from cryptography import x509
 
 from mailsigil.pki.anchors import AnchorSet, TrustStore
-from mailsigil.pki.level import Level
 from mailsigil.pki.path import PathStatus, PathValidator, PathVerdict
+from mailsigil.pki.policies import Level
 from pki.pki_make import MAIL, NOW, Made, mailbox, make, name, usage
 
 SECONDS = 1.0

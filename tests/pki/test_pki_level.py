@@ -6,18 +6,9 @@ import pytest
 from cryptography import x509
 
 from mailsigil.pki.anchors import AnchorSet
-from mailsigil.pki.level import (
-    BR_POLICIES,
-    MAILSIGIL_POLICIES,
-    Generation,
-    Level,
-    asserted_levels,
-    claimed_level,
-    fit_level,
-    identity_level,
-    identity_text,
-)
+from mailsigil.pki.level import asserted_levels, claimed_level, fit_level, identity_level, identity_text
 from mailsigil.pki.names import UNREADABLE, CertificateNames
+from mailsigil.pki.policies import BR_POLICIES, MAILSIGIL_POLICIES, Generation, Level
 from pki.pki_make import leaf, name, policies, root
 
 ROOT = root()

@@ -27,7 +27,7 @@ from mailsigil.ca.requests import BadRequest, CertificationRequest, read_request
 from mailsigil.ca.web import Request, Response
 from mailsigil.keys.authority import Authority, AuthorityError
 from mailsigil.keys.profile import KeyKind, PublicKey, Subject
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 
 log = logging.getLogger("mailsigil.ca")
 

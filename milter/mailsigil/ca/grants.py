@@ -11,8 +11,9 @@ from cryptography.x509.oid import NameOID
 
 from mailsigil.config.authority import EnrolRule
 from mailsigil.keys.profile import RequestError, Subject
-from mailsigil.pki.level import Level, asserted_levels, claimed_level
+from mailsigil.pki.level import asserted_levels, claimed_level
 from mailsigil.pki.names import CertificateNames
+from mailsigil.pki.policies import Level
 
 _HIGHEST_FIRST: Final = (Level.V4, Level.V3, Level.V2, Level.V1)
 

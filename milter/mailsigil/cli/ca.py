@@ -21,7 +21,7 @@ from mailsigil.keys.authority_files import load_settings
 from mailsigil.keys.hygiene import allow_memory_lock, guard_memory
 from mailsigil.keys.profile import KeyKind, RequestError, Subject
 from mailsigil.keys.register import Entry, Reason, RegisterError
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 from mailsigil.process.privileges import PrivilegeError, become
 
 _KEYS = click.Choice([kind.value for kind in KeyKind])

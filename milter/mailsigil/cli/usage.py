@@ -16,7 +16,7 @@ from mailsigil.cli.database import become_agents_user, opened_database
 from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import settings_option
 from mailsigil.config.settings import Settings
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 from mailsigil.service import utc_now
 from mailsigil.usage.companion import spool_folder
 from mailsigil.usage.spool import Spool

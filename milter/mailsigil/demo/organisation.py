@@ -11,7 +11,7 @@ from typing import Final
 
 from mailsigil.keys.authority import Authority
 from mailsigil.keys.profile import KeyKind, Subject
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 
 DOMAIN: Final = "bank.example"
 HOST: Final = "mx.bank.example"

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from mailsigil.pki import oids
-from mailsigil.pki.level import MAILSIGIL_POLICIES, Level
 from mailsigil.pki.names import clean_name, normalise_address
+from mailsigil.pki.policies import MAILSIGIL_POLICIES, Level
 
 UPPER_BOUND: Final = 64
 """Characters of a name in a certificate (RFC 5280 appendix A.1, ub-common-name and its kin)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

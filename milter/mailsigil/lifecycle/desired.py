@@ -18,8 +18,8 @@ from typing import Final
 from mailsigil.directory.api import Listed, OwnAddress, Person
 from mailsigil.keys.profile import UPPER_BOUND
 from mailsigil.keys.subject import SubjectRequest
-from mailsigil.pki.level import Level
 from mailsigil.pki.names import clean_name
+from mailsigil.pki.policies import Level
 from mailsigil.policy.entitlement import IdentityFacts, entitlement
 from mailsigil.policy.model import IdentityLevel, PolicyEntry, SigningMode
 from mailsigil.policy.resolve import resolve

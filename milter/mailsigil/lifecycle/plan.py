@@ -16,7 +16,7 @@ from mailsigil.keys.subject import SubjectRequest
 from mailsigil.lifecycle.actions import Action, Cause, Held, Kind, Note, Rules, answers
 from mailsigil.lifecycle.desired import ORGANISATIONAL, Desired, Standing
 from mailsigil.lifecycle.tables import Status
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 
 
 @dataclass(slots=True)

@@ -15,8 +15,9 @@ from mailsigil.keys.source import key_id_of
 from mailsigil.keys.subject import SubjectRequest
 from mailsigil.lifecycle.actions import Held
 from mailsigil.lifecycle.tables import Status, certificates
-from mailsigil.pki.level import Level, asserted_levels, claimed_level
+from mailsigil.pki.level import asserted_levels, claimed_level
 from mailsigil.pki.names import CertificateNames
+from mailsigil.pki.policies import Level
 
 READ: Final = tuple(
     certificates.c[name]

@@ -16,7 +16,7 @@ from mailsigil.keys.sources.build import build_issuing, build_place, state_folde
 from mailsigil.lifecycle.actions import Rules
 from mailsigil.lifecycle.desired import SourceRules
 from mailsigil.lifecycle.key_files import KeyFiles
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

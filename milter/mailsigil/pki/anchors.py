@@ -13,9 +13,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mailsigil.pki.level import BR_POLICIES, MAILSIGIL_POLICIES, Level
 from mailsigil.pki.names import UNREADABLE
 from mailsigil.pki.parsed import parse_certificate
+from mailsigil.pki.policies import BR_POLICIES, MAILSIGIL_POLICIES, Level
 
 MAX_ANCHOR_FILE: Final = 16 * 1024 * 1024
 """Octets. The bundle of a whole operating system has about 220,000."""

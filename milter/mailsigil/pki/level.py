@@ -8,59 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cryptography import x509
 
-from mailsigil.pki import oids
+from mailsigil.pki.anchors import AnchorSet
 from mailsigil.pki.names import UNREADABLE, CertificateNames
-
-if TYPE_CHECKING:
-    from mailsigil.pki.anchors import AnchorSet
-
-
-class Level(StrEnum):
-    """What is known about the sender. Levels compare in this order."""
-
-    V1 = "V1"
-    """The mailbox."""
-    V2 = "V2"
-    """A person."""
-    V3 = "V3"
-    """An organisation."""
-    V4 = "V4"
-    """A person in an organisation."""
-
-
-class Generation(Enum):
-    """The profile a certificate follows (S/MIME BR 1.6.1), the laxest first."""
-
-    LEGACY = "legacy"
-    MULTIPURPOSE = "multipurpose"
-    STRICT = "strict"
-
-
-_GENERATIONS: Final = tuple(Generation)
-
-# The arcs are not in the order of the levels.
-_BR_TYPES: Final = {
-    oids.BR_MAILBOX: Level.V1,
-    oids.BR_INDIVIDUAL: Level.V2,
-    oids.BR_ORGANISATION: Level.V3,
-    oids.BR_SPONSOR: Level.V4,
-}
-BR_POLICIES: Final[Mapping[str, tuple[Level, Generation]]] = {
-    f"{arc}.{number}": (level, generation)
-    for arc, level in _BR_TYPES.items()
-    for number, generation in enumerate(_GENERATIONS, start=1)
-}
-"""The twelve policies of the S/MIME Baseline Requirements."""
-
-MAILSIGIL_POLICIES: Final[Mapping[str, Level]] = {
-    f"{oids.LEVEL_ARC}.{number}": level for number, level in enumerate(Level, start=1)
-}
-"""The four policies of the embedded authority."""
+from mailsigil.pki.policies import BR_POLICIES, MAILSIGIL_POLICIES, Generation, Level
 
 # What is left when the names do not fit: an authority that vouches for a person in an organisation has
 # checked both, one that vouches for an organisation has checked no person.
@@ -144,7 +98,7 @@ def claimed_level(assertions: list[PolicyAssertion]) -> LevelDecision:
     generations = [a.generation for a in assertions if a.level is lowest and a.generation is not None]
     return LevelDecision(
         lowest,
-        min(generations, key=_GENERATIONS.index, default=None),
+        min(generations, key=list(Generation).index, default=None),
         f"contradicting policies for {' and '.join(levels)}" if len(levels) > 1 else "",
     )
 

@@ -40,7 +40,7 @@ from mailsigil.keys.sources.openbao import BaoAuthority, BaoStore
 from mailsigil.keys.sources.pkcs11 import Token, TokenPlace
 from mailsigil.keys.sources.transit import BaoTransit
 from mailsigil.keys.subject import SubjectRequest
-from mailsigil.pki.level import Level
+from mailsigil.pki.policies import Level
 
 STATE_FOLDER: Final = Path("/var/lib/mailsigil/keyd")
 """Below it, a folder for each source that enrols."""
