@@ -172,7 +172,7 @@ def test_a_service_that_is_away_is_no_answer(tmp_path: Path) -> None:
 def test_keys_are_fetched_when_somebody_logs_in(tmp_path: Path) -> None:
     service = Service(person("rsa").soft_key(tmp_path))
     source = remote(service)
-    warmer = Warmer([source, FixedKeys([])])
+    warmer = Warmer(lambda: [source, FixedKeys([])])
     warmer.warm(BOB.upper())
     end = time.monotonic() + 10
     while not source.count():
@@ -190,7 +190,8 @@ def test_nobody_waits_for_warming_and_it_never_fails() -> None:
             stop.wait(10)
             raise RuntimeError("a mistake")
 
-    warmer = Warmer([remote(Slow())])
+    slow = remote(Slow())
+    warmer = Warmer(lambda: [slow])
     begun = time.monotonic()
     for number in range(5000):
         warmer.warm(f"user{number}@bank.example")

@@ -70,7 +70,7 @@ def _companions(settings: Settings) -> list[Companion]:
         *counting,
         # Who logs in reads his mail, and gets more of it: the keys for that are fetched now.
         DovecotServices(
-            settings.dovecot, settings.storage, on_login=lambda agent: Warmer(agent.sources).warm
+            settings.dovecot, settings.storage, on_login=lambda agent: Warmer(lambda: agent.sources).warm
         ),
         DecryptionService(delivery.key_socket, user=delivery.user),
     ]

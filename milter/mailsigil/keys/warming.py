@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from mailsigil.keys.decryption import Decrypting
@@ -23,10 +23,13 @@ THREADS: Final = 4
 
 
 class Warmer:
-    """Has sources fetch what they know of a user. Belongs to one process; safe to share between threads."""
+    """Has sources fetch what they know of a user. Belongs to one process; safe to share between threads.
 
-    def __init__(self, sources: Sequence[KeySource]) -> None:
-        self._sources = tuple(source for source in sources if isinstance(source, Decrypting))
+    ``sources`` tells them each time anew, because a reload may replace them.
+    """
+
+    def __init__(self, sources: Callable[[], Sequence[KeySource]]) -> None:
+        self._sources = sources
         self._waiting: queue.Queue[str] = queue.Queue(MAX_WAITING)
         self._lock = threading.Lock()
         self._threads = 0
@@ -58,7 +61,9 @@ class Warmer:
             self._fetch(user)
 
     def _fetch(self, user: str) -> None:
-        for source in self._sources:
+        for source in self._sources():
+            if not isinstance(source, Decrypting):
+                continue
             try:
                 source.decrypting(user)
             except SourceError as error:
