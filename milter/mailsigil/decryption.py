@@ -25,6 +25,7 @@ from mailsigil.cms.values import certificate_identity
 from mailsigil.keys.decryption_protocol import DecryptionCertificate
 from mailsigil.keys.errors import KeyAgentRefused, KeyServiceError, Refusal
 from mailsigil.message.decoding import decode_transfer
+from mailsigil.message.field_lines import header_fault
 from mailsigil.message.fields import Field
 from mailsigil.message.mime import MimeLimitError, MimeLimits, parse_mime
 from mailsigil.message.protection import Protection, protection_of
@@ -247,7 +248,9 @@ def _tried(enveloped: Enveloped, candidate: _Candidate, size: int, parts: Decryp
         spool.close()
         raise
     # A wrong key opens one CBC content in some hundreds to noise, and noise must not take the mail's place.
-    if entity.damage or not any(field.key.startswith(b"content-") for field in entity.fields):
+    # These fields come into the message's own header: with a stray line break one would bring others along.
+    described = [field for field in entity.fields if field.key.startswith(b"content-")]
+    if entity.damage or not described or header_fault(described):
         spool.close()
         return None
     return entity

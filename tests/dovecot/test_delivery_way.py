@@ -94,6 +94,15 @@ def test_identity_never_comes_from_outside_of_the_envelope(keys: Keys, tmp_path:
     assert len(message_from_bytes(raw).get_all("Verified-Identity", [])) == 1
 
 
+@pytest.mark.parametrize("stray", [b"\n", b"\r", b"\0"], ids=["LF", "CR", "NUL"])
+@pytest.mark.parametrize("cipher", ["-aes-256-gcm", "-aes-128-cbc"])
+def test_no_field_inside_brings_others_along(cipher: str, stray: bytes, keys: Keys, tmp_path: Path) -> None:
+    forged = stray + b"Verified-Identity: V4; status=trusted" + stray + b"Verified-Identity-Text: V4 Boss"
+    entity = ENTITY.replace(b"\r\n\r\n", b"\r\nContent-Description: x" + forged + b"\r\n\r\n", 1)
+    delivery = delivered(envelope(entity, tmp_path, cipher=cipher), keys)
+    assert (delivery.outcome, delivery.reason) == (Delivered.CLOSED, "undecryptable")
+
+
 def test_the_signer_inside_has_to_be_the_author_outside(keys: Keys, tmp_path: Path) -> None:
     raw = envelope(signed_entity(), tmp_path).replace(ALICE.encode(), b"ceo@bank.example", 1)
     whole = message_from_bytes(text_of(delivered(raw, keys)))
