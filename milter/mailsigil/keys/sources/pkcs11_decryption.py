@@ -81,6 +81,12 @@ class TokenOperation:
                     mechanism_param=(pkcs11.KDF.NULL, None, wrapped.ephemeral),
                     template={Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True},
                 )
+            except _REFUSALS:
+                return None
+            try:
                 return bytes(secret[Attribute.VALUE])
             except _REFUSALS:
                 return None
+            finally:
+                # It would stay as long as the session, and tokens are small.
+                secret.destroy()
