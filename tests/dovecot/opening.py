@@ -20,7 +20,7 @@ class Keys:
     """The key agent's desk without a socket."""
 
     def __init__(self, folder: Path, *people: Person) -> None:
-        self.desk = DecryptionDesk([FixedKeys([each.soft_key(folder) for each in people])])
+        self.desk = DecryptionDesk(lambda: [FixedKeys([each.soft_key(folder) for each in people])])
         self.away = False
         self.unwrapped = 0
 

@@ -17,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, load_der_public_key, pkcs12
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pkcs11 import Attribute, ObjectClass
 
 from envelopes import BOB, ENTITY, Person, certify, encrypt, person
 from mailsigil.cms.ber import BytesSource
@@ -63,7 +64,7 @@ def opened(source: KeySource, certificate: Person, folder: Path, *, options: tup
     """Has a mail to this certificate opened by the desk, as the delivery filter does."""
     cms = encrypt(ENTITY, (certificate,), folder, options=options, cipher="-aes-128-gcm")
     enveloped = parse_enveloped(BytesSource(cms))
-    desk = DecryptionDesk([source])
+    desk = DecryptionDesk(lambda: [source])
     (found,) = [each for each in desk.find(BOB) if each.certificate == certificate.der]
     request = UnwrapRequest(
         address=BOB, key_id=found.key_id, wrapped=enveloped.recipients[0].wrapped, size=16
@@ -165,7 +166,7 @@ def test_a_service_that_is_away_is_no_answer(tmp_path: Path) -> None:
     service = Service()
     service.away = True
     with pytest.raises(KeyAgentRefused) as caught:
-        DecryptionDesk([remote(service)]).find(BOB)
+        DecryptionDesk(lambda: [remote(service)]).find(BOB)
     assert caught.value.reason is Refusal.SOURCE
 
 
@@ -216,6 +217,10 @@ class Direct:
     def decrypting(self, address: str) -> tuple[Any, ...]:
         return self._token.lookup(address)
 
+    def session(self) -> Any:
+        """What is in the token's session, for a look at it."""
+        return self._token._using()
+
 
 @pytest.fixture(scope="module")
 def hsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
@@ -249,7 +254,7 @@ def test_a_token(kind: str, usage: str, hsm: SoftHsm, tmp_path: Path) -> None:
     # What does not decrypt is an answer, and the token goes on.
     cms = encrypt(ENTITY, (bob,), tmp_path)
     wrapped = parse_enveloped(BytesSource(cms)).recipients[0].wrapped
-    desk = DecryptionDesk([source])
+    desk = DecryptionDesk(lambda: [source])
     (ours,) = [each for each in desk.find(BOB) if each.certificate == bob.der]
     spoiled = replace(wrapped, encrypted=bytes(len(wrapped.encrypted)))
     request = UnwrapRequest(address=BOB, key_id=ours.key_id, wrapped=spoiled, size=32)
@@ -261,6 +266,9 @@ def test_a_token(kind: str, usage: str, hsm: SoftHsm, tmp_path: Path) -> None:
                 desk.unwrap(request, peer_uid=0)
             assert caught.value.reason is Refusal.DECRYPTION
     assert opened(source, bob, tmp_path) == ENTITY
+    # Each mail's shared secret is gone from the token, whose room is small.
+    with source.session() as session:
+        assert not list(session.get_objects({Attribute.CLASS: ObjectClass.SECRET_KEY}))
 
 
 def _public(hsm: SoftHsm, number: int) -> object:
@@ -299,7 +307,7 @@ def wrapped_for_bob(folder: Path) -> Any:
 
 
 def test_the_key_of_another_address_is_nobodys(tmp_path: Path) -> None:
-    desk = DecryptionDesk([FixedKeys([person("rsa").soft_key(tmp_path)])])
+    desk = DecryptionDesk(lambda: [FixedKeys([person("rsa").soft_key(tmp_path)])])
     (ours,) = desk.find(BOB)
     request = UnwrapRequest(
         address="eve@bank.example", key_id=ours.key_id, wrapped=wrapped_for_bob(tmp_path), size=32
@@ -311,7 +319,7 @@ def test_the_key_of_another_address_is_nobodys(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spoil", ["encrypted", "digest", "mask_digest", "label", "size", "scheme"])
 def test_every_failure_of_oaep_is_the_same(spoil: str, tmp_path: Path) -> None:
-    desk = DecryptionDesk([FixedKeys([person("rsa").soft_key(tmp_path)])])
+    desk = DecryptionDesk(lambda: [FixedKeys([person("rsa").soft_key(tmp_path)])])
     (ours,) = desk.find(BOB)
     wrapped, size = wrapped_for_bob(tmp_path), 32
     changes: dict[str, Any] = {
@@ -358,13 +366,30 @@ def test_what_is_no_request_is_refused(payload: bytes) -> None:
         decode_request(payload)
     assert caught.value.reason is Refusal.MALFORMED
     with pytest.raises(KeyAgentRefused):
-        decode_key(DecryptionDesk([]).answer(payload, peer_uid=0))
+        decode_key(DecryptionDesk(lambda: []).answer(payload, peer_uid=0))
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=100, deadline=None)
 def test_noise_gets_an_answer(payload: bytes) -> None:
-    assert DecryptionDesk([]).answer(payload, peer_uid=0).startswith(b"{")
+    assert DecryptionDesk(lambda: []).answer(payload, peer_uid=0).startswith(b"{")
+
+
+def test_a_reload_takes_keys_away_from_the_desk(tmp_path: Path) -> None:
+    service = DecryptionService(path := tmp_path / "decrypt.sock")
+    agent = KeyAgent([FixedKeys([person("rsa").soft_key(tmp_path)])], now=now)
+    with contextlib.ExitStack() as sockets:
+        service.open(sockets)
+        service.start(agent)
+        client = DecryptionClient(path, timeout=5)
+        (gone,) = client.find(BOB)
+        agent.replace([FixedKeys([person("p256").soft_key(tmp_path)])])
+        service.reload()
+        assert [each.certificate for each in client.find(BOB)] == [person("p256").der]
+        with pytest.raises(KeyAgentRefused) as caught:
+            client.unwrap(address=BOB, key_id=gone.key_id, wrapped=wrapped_for_bob(tmp_path), size=32)
+        assert caught.value.reason is Refusal.UNKNOWN_KEY
+        service.stop()
 
 
 def test_the_socket(tmp_path: Path) -> None:

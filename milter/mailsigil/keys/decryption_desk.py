@@ -6,7 +6,7 @@ It decides who may have what unwrapped: the key's certificate must name the addr
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from mailsigil.cms.content import DecryptionFailed
@@ -30,10 +30,13 @@ _UNOPENED: Final = "the wrapped key does not open"
 
 
 class DecryptionDesk:
-    """Answers the delivery filter out of the agent's sources. Safe to share between threads."""
+    """Answers the delivery filter out of the agent's sources. Safe to share between threads.
 
-    def __init__(self, sources: Sequence[KeySource]) -> None:
-        self._sources = tuple(source for source in sources if isinstance(source, Decrypting))
+    ``sources`` gives those in force: a reload puts others in their place.
+    """
+
+    def __init__(self, sources: Callable[[], Sequence[KeySource]]) -> None:
+        self._sources = sources
 
     def find(self, address: str) -> tuple[DecryptionCertificate, ...]:
         """Gives the certificates that an address's mail can be encrypted to, expired ones too.
@@ -88,7 +91,9 @@ class DecryptionDesk:
     def _keys(self, address: str) -> list[DecryptionKey]:
         keys: list[DecryptionKey] = []
         trouble: SourceError | None = None
-        for source in self._sources:
+        for source in self._sources():
+            if not isinstance(source, Decrypting):
+                continue
             try:
                 keys.extend(key for key in source.decrypting(address) if address in key.addresses)
             except SourceError as error:

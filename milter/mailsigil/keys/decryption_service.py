@@ -39,7 +39,7 @@ class DecryptionService:
         if self._listener is None:
             return
         self._server = KeyAgentServer(
-            DecryptionDesk(agent.sources),
+            DecryptionDesk(lambda: agent.sources),
             self._listener,
             allowed_uids=self._allowed,
             allowed_by="delivery.user",
@@ -47,7 +47,7 @@ class DecryptionService:
         threading.Thread(target=self._server.serve, name="decryption", daemon=True).start()
 
     def reload(self) -> None:
-        """Has nothing to do: the sources are the agent's."""
+        """Has nothing to do: the desk asks the agent for its sources each time."""
 
     def stop(self) -> None:
         """Takes no new connection."""
