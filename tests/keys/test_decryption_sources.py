@@ -366,13 +366,13 @@ def test_what_is_no_request_is_refused(payload: bytes) -> None:
         decode_request(payload)
     assert caught.value.reason is Refusal.MALFORMED
     with pytest.raises(KeyAgentRefused):
-        decode_key(DecryptionDesk(lambda: []).answer(payload, peer_uid=0))
+        decode_key(DecryptionDesk(list).answer(payload, peer_uid=0))
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=100, deadline=None)
 def test_noise_gets_an_answer(payload: bytes) -> None:
-    assert DecryptionDesk(lambda: []).answer(payload, peer_uid=0).startswith(b"{")
+    assert DecryptionDesk(list).answer(payload, peer_uid=0).startswith(b"{")
 
 
 def test_a_reload_takes_keys_away_from_the_desk(tmp_path: Path) -> None:

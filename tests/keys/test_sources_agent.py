@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from keys.employees import ALICE, ISSUING, NOW, certificate, employee
+from mailsigil.keys import enrolment
 from mailsigil.keys.agent import KeyAgent
 from mailsigil.keys.enrolment import EnrolledKeys
 from mailsigil.keys.errors import (
@@ -106,6 +107,39 @@ def test_what_is_known_is_not_asked_again(service: Service, clock: Clock) -> Non
     clock.seconds = 61
     source.find(ALICE)
     assert service.asked == [ALICE, BOB, ALICE]
+
+
+def traceback_of(find: Callable[[str], object], kind: type[SourceError]) -> int:
+    """How many frames an error that is told brings along."""
+    with pytest.raises(kind) as caught:
+        find(ALICE)
+    return len(caught.traceback)
+
+
+def test_a_remembered_failure_does_not_grow_with_each_mail(
+    service: Service, clock: Clock, tmp_path: Path
+) -> None:
+    service.error = WRONG
+    source = remote(service, clock)
+    authority = Authority(clock)
+    authority.error = Pending("ca", retry_after=120)
+    enrolled = enrolling(authority, clock, tmp_path / "state")
+    for find, kind in ((source.find, SourceAnswer), (enrolled.find, Pending)):
+        lengths = [traceback_of(find, kind) for _ in range(5)]
+        assert len(set(lengths[1:])) == 1
+
+
+def test_failures_are_remembered_for_a_bounded_number_of_addresses(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enrolment, "MAX_REMEMBERED", 2)
+    authority = Authority(clock)
+    authority.error = Pending("ca", retry_after=120)
+    source = enrolling(authority, clock, tmp_path / "state")
+    for address in (ALICE, BOB, "carol@bank.example", BOB, ALICE):
+        with pytest.raises(Pending):
+            source.find(address)
+    assert len(authority.enrolled) == 4  # Bob is remembered; Alice made room.
 
 
 @pytest.mark.parametrize("error", [AWAY, WRONG], ids=["away", "wrong"])

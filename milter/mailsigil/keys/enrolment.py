@@ -35,6 +35,8 @@ FAILED_SECONDS: Final = 60.0
 """So long nobody asks again after an issuer said no, or answered wrongly."""
 RENEWAL_RETRY_SECONDS: Final = 3600.0
 MAX_RETRY_AFTER: Final = 86_400.0
+MAX_REMEMBERED: Final = 10_000
+"""Addresses whose failure is remembered; the oldest makes room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,8 @@ class EnrolledKeys:
             if entry is None:
                 return
             if self._now() < entry[0]:
-                raise entry[1]
+                # Without where it was raised before: that would grow with each mail.
+                raise entry[1].with_traceback(None)
             del self._not_before[address]
 
     def _remembering(self, address: str, action: Callable[[str], None]) -> None:
@@ -202,6 +205,9 @@ class EnrolledKeys:
 
     def _wait(self, address: str, seconds: float, error: SourceError) -> None:
         with self._lock:
+            self._not_before.pop(address, None)
+            while len(self._not_before) >= MAX_REMEMBERED:
+                del self._not_before[next(iter(self._not_before))]
             self._not_before[address] = (self._now() + timedelta(seconds=seconds), error)
 
     def _provision(self, address: str) -> None:

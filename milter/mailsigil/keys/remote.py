@@ -86,7 +86,8 @@ class RemoteKeys:
         known = self._known.get(address)
         if known is not None and now < known.until:
             if known.error is not None and not known.keys:
-                raise known.error
+                # Without where it was raised before: that would grow with each mail.
+                raise known.error.with_traceback(None)
             return known.keys
         try:
             keys = self._guard.call(lambda: self._look_up(address))
