@@ -118,6 +118,20 @@ def test_an_approval_is_for_nothing_else(house: House) -> None:
     assert house.issued == 0
 
 
+def test_an_approval_is_for_no_other_request_of_the_same_name(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name is a cut hash: who makes billions of requests finds two that share one."""
+    monkeypatch.setattr(approvals, "_identifier", lambda one: "0123456789abcdef")
+    new = key()
+    house.ask(new)
+    house.run("approve", "0123456789abcdef")
+    other = NewKey(SubjectRequest(address="ceo@bank.example"), new.private_key())
+    assert house.ask(other).status == 503
+    assert house.issued == 0
+    assert house.ask(new).status == 200
+
+
 def test_a_refusal_is_told_and_stays(house: House) -> None:
     new = key()
     house.ask(new)

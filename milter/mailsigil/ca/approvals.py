@@ -89,6 +89,9 @@ class Approvals:
         asked = replace(asked, identifier=_identifier(asked))
         known = self._read(self._path(asked.identifier))
         if known is not None and known.asked > self._now() - KEPT:
+            if _wish(known) != _wish(asked):
+                # The name is short: with patience a client finds two requests of one name.
+                raise AuthorityError(f"another request has the name {asked.identifier}, too")
             return known
         kept = self.entries()
         if len(kept) >= MOST or sum(each.user == user for each in kept) >= MOST_OF_USER:
@@ -162,7 +165,12 @@ class Approvals:
 
 def _identifier(one: Waiting) -> str:
     """Names a request by what it asks for."""
-    parts = (
+    return hashlib.sha256("\0".join(_wish(one)).encode()).hexdigest()[:16]
+
+
+def _wish(one: Waiting) -> tuple[str, ...]:
+    """What a decision is for."""
+    return (
         one.user,
         one.address,
         one.level,
@@ -172,4 +180,3 @@ def _identifier(one: Waiting) -> str:
         one.title,
         one.key,
     )
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
