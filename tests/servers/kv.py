@@ -27,6 +27,8 @@ class KvServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # As every real server: header and body must not wait for one another's acknowledgement (40 ms).
+            disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
                 status, told = owner._answer(self.path.removeprefix("/v1/"))
