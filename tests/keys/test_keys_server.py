@@ -16,6 +16,7 @@ import pytest
 
 from keys.employees import ALICE, NOW, Employee, employee, put_employee
 from mailsigil.cms.algorithms import Scheme, verify_with
+from mailsigil.keys import server
 from mailsigil.keys.agent import KeyAgent
 from mailsigil.keys.client import RETRY_DELAYS, KeyAgentClient, KeyAgentRefused, KeyAgentUnavailable, Refusal
 from mailsigil.keys.errors import KeyAgentSetupError
@@ -362,6 +363,27 @@ def test_a_refusal_forgets_what_was_found(agent: KeyAgent, path: Path, tmp_path:
 def test_the_socket_has_its_mode_from_the_start(path: Path) -> None:
     with listen(path, mode=0o666):
         assert stat.S_IMODE(path.stat().st_mode) == 0o666
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+def test_the_mode_of_nothing_else_is_changed(
+    mode: int, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent may begin as root, in a folder where somebody else exchanges files."""
+    victim = tmp_path / "victim"
+    victim.touch(mode=0o640)
+    made: list[int] = []
+
+    class Raced(server.Listener):
+        def bind(self, address: str, /) -> None:  # type: ignore[override]
+            super().bind(address)
+            made.append(stat.S_IMODE(path.stat().st_mode))
+            path.unlink()
+            path.symlink_to(victim)
+
+    monkeypatch.setattr(server, "Listener", Raced)
+    listen(path, mode=mode).close()
+    assert (made, stat.S_IMODE(victim.stat().st_mode)) == ([mode], 0o640)
 
 
 def test_two_agents_on_one_socket(agent: KeyAgent, path: Path) -> None:

@@ -92,7 +92,7 @@ def run_agent(
         listener = _listen(path, socket_mode, sockets)
         admin = _listen(Path(admin_socket), 0o600, sockets) if admin_socket else None
         if admin is not None and user:
-            os.chown(admin_socket, find_user(user).pw_uid, -1)
+            os.chown(admin_socket, find_user(user).pw_uid, -1, follow_symlinks=False)
         for companion in companions:
             companion.open(sockets)
         allow_memory_lock()

@@ -69,13 +69,13 @@ def listen(path: Path, *, mode: int) -> Listener:
     listener = Listener(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path)
-        # Nobody connects before the mode is right: until then only the own user may.
-        old = os.umask(0o177)
+        # Right from the beginning: to change it afterwards, as root, would change whatever has that name by
+        # then, where somebody else may write to the folder.
+        old = os.umask(0o777 & ~mode)
         try:
             listener.bind(os.fspath(path))
         finally:
             os.umask(old)
-        path.chmod(mode)
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
