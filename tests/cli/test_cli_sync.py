@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -149,7 +150,9 @@ def test_root_becomes_the_agents_user(site: Site) -> None:
     account = pwd.getpwnam("nobody")
     for path in [site.folder, *site.folder.rglob("*")]:
         os.chown(path, account.pw_uid, -1)
-    for parent in site.folder.parents[:2]:
+    for parent in site.folder.parents:
+        if parent == Path(tempfile.gettempdir()):
+            break
         parent.chmod(0o711)
     status, told = site.process()
     assert status == 0, told

@@ -118,7 +118,7 @@ class LibEst:
             str(_PORT),
         ]
         socket_path = home / "relay"
-        script = 'ip link set lo up; "$0" "$1" "$2" "$3" & exec "$4" "${@:5}"'
+        script = '"$0" "$1" "$2" "$3" & exec "$4" "${@:5}"'
         self._daemon = Daemon(
             [
                 *("unshare", "-n", "bash", "-c", script),

@@ -1,13 +1,16 @@
 """Reaches a server that insists on all interfaces: it runs in a network namespace of its own.
 
-As a program: ``relay.py SOCKET PORT`` listens on a unix socket and passes on to a port of its own loopback.
+As a program: ``relay.py SOCKET PORT`` brings its namespace's loopback up, listens on a unix socket, and
+passes on to a port of that loopback.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
+import struct
 import sys
 import threading
 from pathlib import Path
@@ -57,7 +60,17 @@ class Relay:
         self._listener.close()
 
 
+def _bring_loopback_up() -> None:
+    """What ``ip link set lo up`` does; a bare Debian has no ``ip``. See netdevice(7)."""
+    get_flags, set_flags, up = 0x8913, 0x8914, 1
+    form = struct.Struct("16sh14x")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        name, flags = form.unpack(fcntl.ioctl(any_socket, get_flags, form.pack(b"lo", 0)))
+        fcntl.ioctl(any_socket, set_flags, form.pack(name, flags | up))
+
+
 if __name__ == "__main__":
+    _bring_loopback_up()
     inside = socket.socket(socket.AF_UNIX)
     inside.bind(sys.argv[1])
     inside.listen(64)
