@@ -12,7 +12,7 @@ from mailsigil.config.settings import Settings
 from mailsigil.lifecycle.database import Database, connect
 from mailsigil.lifecycle.errors import LifecycleError
 from mailsigil.lifecycle.upgrade import preload, upgrade
-from mailsigil.process.privileges import PrivilegeError, become
+from mailsigil.process.privileges import PrivilegeError, become, find_user
 
 
 def become_agents_user(settings: Settings) -> None:
@@ -24,6 +24,31 @@ def become_agents_user(settings: Settings) -> None:
             become(settings.keyd.user)
     except (PrivilegeError, LifecycleError) as error:
         raise Misuse(str(error)) from error
+
+
+@contextmanager
+def acting_as(settings: Settings) -> Iterator[None]:
+    """Be the key agent's user for a while, where root called."""
+    user = settings.keyd.user
+    if os.geteuid() != 0 or not user:
+        yield
+        return
+    try:
+        account = find_user(user)
+        preload(settings.lifecycle)
+    except (PrivilegeError, LifecycleError) as error:
+        raise Misuse(str(error)) from error
+    groups, umask = os.getgroups(), os.umask(0o077)
+    os.initgroups(user, account.pw_gid)
+    os.setegid(account.pw_gid)
+    os.seteuid(account.pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(os.getgid())
+        os.setgroups(groups)
+        os.umask(umask)
 
 
 @contextmanager

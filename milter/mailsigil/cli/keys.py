@@ -1,13 +1,19 @@
-"""``mailsigil keys``: the keys that the key agent holds."""
+"""``mailsigil keys``: keys and certificates of everybody."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from mailsigil.cli.certificates import (
+    as_json_option,
+    export_public,
+    list_certificates,
+    revoke_certificates,
+    show,
+)
 from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import settings_option
 from mailsigil.config.settings import Settings
@@ -17,41 +23,22 @@ from mailsigil.keys.import_keys import Planned, bundles, carry_out, plan_import
 from mailsigil.keys.key_files import MAX_PASSPHRASE, read_key_file, read_passphrase
 from mailsigil.service import utc_now
 
-_json = click.option(
-    "--json", "as_json", is_flag=True, help="For programs: JSON instead of lines for people."
-)
-
 
 @click.group()
 def command() -> None:
-    """The keys that the key agent holds.
+    """Keys and certificates of everybody.
 
-    All but `import` ask the running agent on its admin socket, as root or as the agent's user.
+    To be called as root or as the agent's user. With [lifecycle], certificates are looked up in its database;
+    `status`, `reload` and `list --at-hand` ask the running agent on its admin socket.
     """
 
 
-@command.command(name="list")
-@_json
-@click.option("--address", default="", help="Only the keys that name this address.")
-@settings_option
-def list_keys(as_json: bool, address: str, settings: Settings) -> None:
-    """List the keys that the agent has at hand, source by source."""
-    try:
-        keys = [key for key in _agent(settings).listed() if not address or address.lower() in key.addresses]
-    except KeyServiceError as error:
-        raise Misuse(str(error)) from error
-    if as_json:
-        click.echo(json.dumps([asdict(key) for key in keys], ensure_ascii=False, indent=2))
-        return
-    for key in keys:
-        addresses = ", ".join(key.addresses)
-        click.echo(
-            f"{key.key_id}  {key.level}  until {key.valid_until[:10]}  {key.source or '-'}  {addresses}"
-        )
+for _one in (list_certificates, show, export_public, revoke_certificates):
+    command.add_command(_one)
 
 
 @command.command()
-@_json
+@as_json_option
 @settings_option
 def status(as_json: bool, settings: Settings) -> None:
     """Tell how many processes, sources and keys the agent has."""

@@ -31,7 +31,7 @@ COMMANDS = {
     "check": "Check configuration and surroundings, with a mend for every finding.",
     "trust": "The authorities that are believed: list them, check them, prepare a new one.",
     "ca": "The embedded certification authority.",
-    "keys": "The keys that the key agent holds: list them, import existing ones, reload.",
+    "keys": "Keys and certificates: list, show, export, revoke, import existing ones, reload.",
     "storage": "Keys that encrypt stored mail: make them, replace them, list them.",
     "sync": "A certificate for everybody in the directory: show what is to be done, and do it.",
     "usage": "How many signatures each sender made in a month.",

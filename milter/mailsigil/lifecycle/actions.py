@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Literal
 
+from mailsigil.keys.register import Reason
 from mailsigil.keys.subject import SubjectRequest
 from mailsigil.lifecycle.tables import Status
 
@@ -109,6 +110,8 @@ class Action:
     cause: Cause = Cause.NONE
     at_once: bool = False
     """The replaced certificate is not left good for a while."""
+    told: Reason | None = None
+    """What a person wants the authority to be told; None: what follows from the cause."""
 
     @property
     def takes_away(self) -> bool:

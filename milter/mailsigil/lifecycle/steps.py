@@ -255,7 +255,7 @@ class Hands:
         why = f"another took its place: {step.reason}"
         if step.at_once:
             try:
-                self._tell_authority(place, seat, old, step.cause, why)
+                self._tell_authority(place, seat, old, _reason(step), why)
             except SourceError as error:
                 # The new one is there, so this does not hold it up: the next run revokes the old one.
                 late = f"{why}; {error}"
@@ -271,14 +271,14 @@ class Hands:
 
     def _revoke(self, place: Workplace, seat: Turnover, step: Action, held: Held) -> str:
         self._remove(place, seat, held)
-        self._tell_authority(place, seat, held, step.cause, step.reason)
+        self._tell_authority(place, seat, held, _reason(step), step.reason)
         return seat.changes.turns[-1].status.value
 
-    def _tell_authority(self, place: Workplace, seat: Turnover, held: Held, cause: Cause, why: str) -> None:
+    def _tell_authority(self, place: Workplace, seat: Turnover, held: Held, reason: Reason, why: str) -> None:
         certificate, _ = self.ledger.material(held.id)
         try:
             if isinstance(place.issuer, Withdraws):
-                place.issuer.withdraw(certificate, _REASONS[cause])
+                place.issuer.withdraw(certificate, reason)
             else:
                 place.issuer.revoke(certificate)
         except NotSupported as error:
@@ -385,6 +385,10 @@ class Hands:
         held = step.held or seat.asked
         if outcome is not Outcome.DONE and held is not None:
             seat.changes.remarks.append((held, outcome.value, f"{step.kind}: {sentence}"))
+
+
+def _reason(step: Action) -> Reason:
+    return step.told or _REASONS[step.cause]
 
 
 def _seat_of(held: Held) -> tuple[str, str]:
