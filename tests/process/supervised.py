@@ -83,7 +83,7 @@ def main() -> int:
     return Supervisor(
         spawn=steady if scenario == "beside" else globals()[scenario],
         count=2 if scenario in ("steady", "slow", "beside") else 1,
-        beside=beside if scenario == "beside" else None,
+        beside=[beside] if scenario == "beside" else (),
         drain_seconds=0.5,
         on_reload=on_reload,
         on_stop=lambda: note("stop"),

@@ -53,7 +53,8 @@ def command(config: Path) -> None:
             ),
             beside=_timer(settings),
             admin_socket=keyd.admin_path,
-            companions=_companions(settings),
+            companions=_counting(settings),
+            together=_for_mailboxes(settings),
             passphrase=SecretFile("keyd", keyd.passphrase_file) if keyd.passphrase_file else None,
         )
     except (KeyAgentSetupError, PrivilegeError) as error:
@@ -61,13 +62,12 @@ def command(config: Path) -> None:
     raise SystemExit(status)
 
 
-def _companions(settings: Settings) -> list[Companion]:
+def _for_mailboxes(settings: Settings) -> list[Companion]:
+    """In one process: the keys that a login brought are at hand for the next one, and for his mail."""
     delivery = settings.delivery
-    counting = _counting(settings)
     if not delivery.enabled:
-        return [DovecotServices(settings.dovecot, settings.storage), *counting]
+        return [DovecotServices(settings.dovecot, settings.storage)]
     return [
-        *counting,
         # Who logs in reads his mail, and gets more of it: the keys for that are fetched now.
         DovecotServices(
             settings.dovecot, settings.storage, on_login=lambda agent: Warmer(lambda: agent.sources).warm

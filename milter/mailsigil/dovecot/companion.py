@@ -34,7 +34,7 @@ ROOT: Final = 0
 
 
 class DovecotServices:
-    """A Companion of the key agent. ``on_login`` makes, in each process, who is told of each login."""
+    """A Companion of the key agent. ``on_login`` makes, in its process, who is told of each login."""
 
     def __init__(
         self,
@@ -54,8 +54,8 @@ class DovecotServices:
         self._keys: StorageKeys | None = None
         self._stopped = threading.Event()
 
-    def open(self, sockets: contextlib.ExitStack) -> None:
-        """Takes the sockets from systemd, else opens those of the settings."""
+    def open(self, sockets: contextlib.ExitStack) -> bool:
+        """Takes the sockets from systemd, else opens those of the settings; False where there are none."""
         inherited = self._inherited()
         settings = self._settings
         for name, path, mode in (
@@ -73,11 +73,10 @@ class DovecotServices:
             listener.close()
         if self._listeners.keys() & {PUBLIC_KEYS, LOGIN_KEYS}:
             self._public_uids = {ROOT, *(find_user(user).pw_uid for user in settings.public_key_users)}
+        return bool(self._listeners)
 
     def start(self, agent: KeyAgent) -> None:
         """Begins to serve, in threads."""
-        if not self._listeners:
-            return
         settings = self._settings
         routes = build_storage(self._storage, settings.public_keys)
         keys = self._keys = StorageKeys(routes)

@@ -9,10 +9,13 @@ from mailsigil.keys.agent import KeyAgent
 
 
 class Companion(Protocol):
-    """A further service of the key agent. ``open`` is called once, the others in each process."""
+    """A further service of the key agent. ``open`` is called once, the others in each process it lives in."""
 
-    def open(self, sockets: contextlib.ExitStack) -> None:
-        """Opens its sockets, before the agent changes its user. Raises KeyAgentSetupError, PrivilegeError."""
+    def open(self, sockets: contextlib.ExitStack) -> bool:
+        """Opens its sockets, before the agent changes its user; False: there is nothing to serve.
+
+        Raises KeyAgentSetupError, PrivilegeError.
+        """
         ...
 
     def start(self, agent: KeyAgent) -> None:

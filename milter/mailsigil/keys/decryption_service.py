@@ -27,12 +27,13 @@ class DecryptionService:
         self._allowed: Collection[int] = ()
         self._server: KeyAgentServer | None = None
 
-    def open(self, sockets: contextlib.ExitStack) -> None:
+    def open(self, sockets: contextlib.ExitStack) -> bool:
         """Opens the socket, before the agent changes its user."""
         self._allowed = {ROOT, os.geteuid(), *([find_user(self._user).pw_uid] if self._user else [])}
         mode = 0o666 if self._user else 0o600
         self._listener = sockets.enter_context(listen(self._path, mode=mode))
         sockets.callback(self._remove)
+        return True
 
     def start(self, agent: KeyAgent) -> None:
         """Begins to serve, in threads of its own."""

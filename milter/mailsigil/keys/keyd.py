@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -64,6 +65,7 @@ def run_agent(
     more: MoreSources | None = None,
     admin_socket: str | os.PathLike[str] = "",
     companions: Sequence[Companion] = (),
+    together: Sequence[Companion] = (),
     passphrase: SecretFile | None = None,
     beside: Callable[[WorkerControl], None] | None = None,
 ) -> int:
@@ -76,8 +78,9 @@ def run_agent(
     ``more`` makes further sources, in each process anew: sessions and connections survive no fork. On
     SIGHUP it reads their settings anew; when they cannot be used, the old sources stay, everywhere.
     On ``admin_socket`` (admin.py) root and the agent's own user alone are heard.
-    ``companions`` are further services that live in the agent's processes. ``passphrase`` opens encrypted
-    keys of the folder. ``beside`` runs in a process of its own.
+    ``companions`` are further services that live in each of the agent's processes; those of ``together``
+    live in one more process, so that what one of them fetched is at hand for the others and the next time.
+    ``passphrase`` opens encrypted keys of the folder. ``beside`` runs in a process of its own.
     Raises KeyAgentSetupError, or PrivilegeError for a user that is missing or cannot be changed to.
     """
     path = Path(socket_path)
@@ -95,6 +98,8 @@ def run_agent(
             os.chown(admin_socket, find_user(user).pw_uid, -1, follow_symlinks=False)
         for companion in companions:
             companion.open(sockets)
+        # A process that would serve nothing is not started.
+        together = [companion for companion in together if companion.open(sockets)]
         allow_memory_lock()
         become(user)
         guard_memory()
@@ -103,8 +108,18 @@ def run_agent(
         keys.reload()
         log.info("key agent listens on %s with %d keys", path, keys.count())
 
+        def new_agent() -> KeyAgent:
+            return KeyAgent([keys, *(more.first() if more else ())], now=lambda: datetime.now(UTC))
+
+        def work_together(control: WorkerControl) -> None:
+            agent = new_agent()
+            reload = partial(_reload, agent, keys, more)
+            _work_together(
+                agent, control, refresh_seconds=refresh_seconds, companions=together, reload=reload
+            )
+
         def work(control: WorkerControl) -> None:
-            agent = KeyAgent([keys, *(more.first() if more else ())], now=lambda: datetime.now(UTC))
+            agent = new_agent()
             if admin is not None:
                 desk = AdminDesk(
                     lambda: agent.sources,
@@ -130,7 +145,7 @@ def run_agent(
             count=processes,
             drain_seconds=DRAIN_SECONDS,
             on_reload=more.check if more else lambda: None,
-            beside=beside,
+            beside=[*([work_together] if together else []), *([beside] if beside else [])],
         ).run()
 
 
@@ -145,12 +160,8 @@ def _work(
     reload: Callable[[], None],
 ) -> None:
     """The life of one process of the agent."""
-    guard_memory()
-    threading.stack_size(STACK_SIZE)
-    # A process that takes a dead one's place knows the folder as it was when the agent started.
-    agent.refresh()
+    _begin(agent, refresh_seconds)
     server = KeyAgentServer(agent, listener, allowed_uids=allowed_uids)
-    threading.Thread(target=_watch, args=(agent, refresh_seconds), name="watch", daemon=True).start()
     for companion in companions:
         companion.start(agent)
     control.start(
@@ -163,6 +174,33 @@ def _work(
         server.open_connections() or any(companion.busy() for companion in companions)
     ):
         time.sleep(0.01)
+
+
+def _work_together(
+    agent: KeyAgent,
+    control: WorkerControl,
+    *,
+    refresh_seconds: float,
+    companions: Sequence[Companion],
+    reload: Callable[[], None],
+) -> None:
+    """The life of the process of those companions that share what they know."""
+    _begin(agent, refresh_seconds)
+    for companion in companions:
+        companion.start(agent)
+    control.serve(
+        on_reload=lambda: _each(reload, *(companion.reload for companion in companions)),
+        on_retire=lambda: _each(*(companion.stop for companion in companions)),
+        finished=lambda: not any(companion.busy() for companion in companions),
+    )
+
+
+def _begin(agent: KeyAgent, refresh_seconds: float) -> None:
+    guard_memory()
+    threading.stack_size(STACK_SIZE)
+    # A process that takes a dead one's place knows the folder as it was when the agent started.
+    agent.refresh()
+    threading.Thread(target=_watch, args=(agent, refresh_seconds), name="watch", daemon=True).start()
 
 
 def _reload(agent: KeyAgent, keys: KeyFolder, more: MoreSources | None) -> None:

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mailsigil.process.control import Closed, Line, Word, WorkerControl
@@ -36,6 +36,15 @@ _START_TRIES = 4
 
 
 @dataclass(slots=True, eq=False)
+class _Beside:
+    """One of those who do other work, and when it may be started."""
+
+    spawn: Callable[[WorkerControl], None]
+    deaths: int = 0
+    start: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
 class _Worker:
     pid: int
     line: Line
@@ -43,7 +52,7 @@ class _Worker:
     ready: bool = False
     leaving: bool = False
     reloading: bool = False
-    beside: bool = False
+    beside: _Beside | None = None
 
 
 def _nothing() -> None:
@@ -59,8 +68,8 @@ class Supervisor:
     workers begin to retire for good; it must not raise. ``drain_seconds`` is the time workers have to
     finish their open work on the way out; a second SIGTERM or SIGINT ends it.
 
-    ``beside`` runs in one more child, which does other work: when it fails, it is started again after a
-    pause of its own, and holds no worker up.
+    Each of ``beside`` runs in one more child, which does other work: when it fails, it is started again after
+    a pause of its own, and holds no worker up.
     """
 
     def __init__(
@@ -72,14 +81,12 @@ class Supervisor:
         on_reload: Callable[[], None] = _nothing,
         on_stop: Callable[[], None] = _nothing,
         notify: Notifier | None = None,
-        beside: Callable[[WorkerControl], None] | None = None,
+        beside: Sequence[Callable[[WorkerControl], None]] = (),
     ) -> None:
         if count < 1:
             raise ValueError("a supervisor needs at least one worker")
         self._spawn = spawn
-        self._beside = beside
-        self._beside_deaths = 0
-        self._beside_start = 0.0
+        self._beside = [_Beside(each) for each in beside]
         self._count = count
         self._drain_seconds = drain_seconds
         self._on_reload = on_reload
@@ -121,18 +128,17 @@ class Supervisor:
     def _fill(self) -> None:
         """Start what is missing, unless starting has to wait."""
         while self._stop_deadline is None and time.monotonic() >= self._next_start:
-            if self._active(beside=False) >= self._count:
+            if self._active(None) >= self._count:
                 break
             self._fork(self._spawn)
-        if self._stop_deadline is not None or self._beside is None or self._active(beside=True):
-            return
-        if time.monotonic() >= self._beside_start:
-            self._fork(self._beside, beside=True)
+        for other in self._beside:
+            if self._stop_deadline is None and not self._active(other) and time.monotonic() >= other.start:
+                self._fork(other.spawn, other)
 
-    def _active(self, *, beside: bool) -> int:
+    def _active(self, beside: _Beside | None) -> int:
         return sum(not worker.leaving and worker.beside is beside for worker in self._workers.values())
 
-    def _fork(self, spawn: Callable[[WorkerControl], None], *, beside: bool = False) -> None:
+    def _fork(self, spawn: Callable[[WorkerControl], None], beside: _Beside | None = None) -> None:
         ours, theirs = Line.pair()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -209,9 +215,7 @@ class Supervisor:
         now = time.monotonic()
         if self._stop_deadline is not None:
             return max(0.0, self._stop_deadline - now)
-        starts = [self._next_start]
-        if self._beside is not None and not self._active(beside=True):
-            starts.append(self._beside_start)
+        starts = [self._next_start, *(other.start for other in self._beside if not self._active(other))]
         return min((start - now for start in starts if now < start), default=None)
 
     def _signal(self, number: int) -> None:
@@ -228,7 +232,7 @@ class Supervisor:
             return
         if word is Word.READY:
             worker.ready = True
-            self._ever_ready = self._ever_ready or not worker.beside
+            self._ever_ready = self._ever_ready or worker.beside is None
         elif word is Word.RELOADED:
             worker.reloading = False
         elif word is Word.RETIRING:
@@ -238,7 +242,7 @@ class Supervisor:
 
     def _tell_ready(self) -> None:
         """Tell the service manager once a start or a reload is complete."""
-        active = [worker for worker in self._workers.values() if not worker.leaving and not worker.beside]
+        active = [worker for worker in self._workers.values() if not worker.leaving and worker.beside is None]
         if not self._awaiting_ready or self._stop_deadline is not None or len(active) < self._count:
             return
         if all(worker.ready and not worker.reloading for worker in active):
@@ -302,10 +306,9 @@ class Supervisor:
             return
         how = f"signal {-code}" if code < 0 else f"status {code}"
         log.error("worker %d ended by %s, another takes its place", worker.pid, how)
-        if worker.beside:
-            lived = time.monotonic() - worker.born
-            self._beside_deaths = 0 if lived >= _MAX_DELAY else self._beside_deaths + 1
-            self._beside_start = time.monotonic() + min(_MAX_DELAY, _FIRST_DELAY * 2**self._beside_deaths)
+        if (other := worker.beside) is not None:
+            other.deaths = 0 if time.monotonic() - worker.born >= _MAX_DELAY else other.deaths + 1
+            other.start = time.monotonic() + min(_MAX_DELAY, _FIRST_DELAY * 2**other.deaths)
             return
         if time.monotonic() - worker.born >= _YOUNG_SECONDS:
             self._early_deaths = 0

@@ -56,8 +56,9 @@ class UsageCounting:
         self._stop = threading.Event()
         self._counter: Counter | None = None
 
-    def open(self, sockets: contextlib.ExitStack) -> None:
+    def open(self, sockets: contextlib.ExitStack) -> bool:
         """There is nothing to open before the fork."""
+        return True
 
     def start(self, agent: KeyAgent) -> None:
         """Count what the agent signs."""
