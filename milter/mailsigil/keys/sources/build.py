@@ -35,7 +35,7 @@ from mailsigil.keys.sources.cmp import CmpAuthority
 from mailsigil.keys.sources.cmp_protection import Protector, SharedSecret, SignatureProtector
 from mailsigil.keys.sources.embedded import EmbeddedIssuer
 from mailsigil.keys.sources.est import BasicLogin, EstAuthority
-from mailsigil.keys.sources.http import HttpClient, TlsFiles
+from mailsigil.keys.sources.http import CONNECTIONS, HttpClient, TlsFiles
 from mailsigil.keys.sources.openbao import BaoAuthority, BaoStore
 from mailsigil.keys.sources.pkcs11 import Token, TokenPlace
 from mailsigil.keys.sources.transit import BaoTransit
@@ -149,10 +149,12 @@ def build_cmp(name: str, cmp: CmpSource, timeout: float, now: Now) -> CmpAuthori
     return CmpAuthority(http, protector=protector, secret=secret, trusted=trusted, now=now)
 
 
-def build_bao_client(name: str, bao: BaoLogin, timeout: float) -> BaoClient:
-    """Builds the client of an OpenBao or Vault server."""
+def build_bao_client(
+    name: str, bao: BaoLogin, timeout: float, *, connections: int = CONNECTIONS
+) -> BaoClient:
+    """Builds the client of an OpenBao or Vault server; it keeps so many ``connections`` open."""
     tls = TlsFiles(ca_file=bao.ca_file, certificate=bao.client_certificate, key=bao.client_key)
-    http = HttpClient(name, bao.url, tls=tls, timeout=timeout)
+    http = HttpClient(name, bao.url, tls=tls, timeout=timeout, connections=connections)
     login: Login
     if bao.role_id:
         secret_id = SecretFile(name, bao.secret_id_file)

@@ -29,6 +29,7 @@ from mailsigil.keys.errors import SourceAnswer, SourceRefused, SourceUnavailable
 
 _PIECE: Final = 16_384
 CONNECTIONS: Final = 8
+"""That are kept open, where nothing else is said; more are made when they are needed, and closed again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,9 @@ class TlsFiles:
 class HttpClient:
     """Speaks with one server. Safe to share between threads; belongs to one process.
 
-    ``timeout`` bounds each request as a whole, in seconds. The files of TLS are read with the first request:
-    what is wrong with them is the trouble of those who need this server, and of nobody else.
+    ``timeout`` bounds each request as a whole, in seconds; ``connections`` are kept open. The files of TLS are
+    read with the first request: what is wrong with them is the trouble of those who need this server, and of
+    nobody else.
     """
 
     def __init__(
@@ -65,12 +67,14 @@ class HttpClient:
         *,
         tls: TlsFiles,
         timeout: float,
+        connections: int = CONNECTIONS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.source = source
         self.url = url
         self._tls = tls
         self._timeout = timeout
+        self._connections = connections
         self._clock = clock
         self._base = urlsplit(url).path.rstrip("/")
         self._lock = threading.Lock()
@@ -213,9 +217,9 @@ class HttpClient:
         parts = urlsplit(self.url)
         host = parts.hostname or ""
         if parts.scheme == "http":
-            return urllib3.HTTPConnectionPool(host, parts.port, maxsize=CONNECTIONS, block=False)
+            return urllib3.HTTPConnectionPool(host, parts.port, maxsize=self._connections, block=False)
         return urllib3.HTTPSConnectionPool(
-            host, parts.port, maxsize=CONNECTIONS, block=False, ssl_context=self._context(tls)
+            host, parts.port, maxsize=self._connections, block=False, ssl_context=self._context(tls)
         )
 
     def _context(self, tls: TlsFiles) -> ssl.SSLContext:

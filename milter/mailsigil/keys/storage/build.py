@@ -44,7 +44,8 @@ def _store(settings: StorageSettings) -> StorageStore:
     name = settings.name
     if settings.openbao is not None:
         bao = settings.openbao
-        client = build_bao_client(name, _bao_source(bao), settings.timeout)
+        # Many log in at the same moment, and a TLS handshake costs more than the question.
+        client = build_bao_client(name, _bao_source(bao), settings.timeout, connections=settings.calls)
         return BaoStorage(
             client, mount=bao.mount, path=bao.key_path, passphrase=_secret(name, bao.passphrase_file)
         )
