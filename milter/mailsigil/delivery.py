@@ -7,12 +7,14 @@ inside and from nowhere else. Who does not want that, or whatever goes wrong: th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 from mailsigil.decryption import Closed, DecryptionParts, NotOpened, Opened, open_message
 from mailsigil.inbound import InboundParts, inbound
+from mailsigil.message.address import Address, AddressError
+from mailsigil.message.author import Author, parse_author
 from mailsigil.message.fields import Field, named
 from mailsigil.message.media_type import parse_media_type
 from mailsigil.message.mime import MimeLimitError, MimeLimits, Part, parse_mime
@@ -79,11 +81,18 @@ class Delivery:
 
 
 def deliver(
-    fields: Sequence[Field], body: Spool, addresses: Sequence[str], parts: DeliveryParts, *, damage: str = ""
+    fields: Sequence[Field],
+    body: Spool,
+    addresses: Sequence[str],
+    parts: DeliveryParts,
+    *,
+    sender: str = "",
+    damage: str = "",
 ) -> Delivery:
     """Decides about one message for one mailbox, whose addresses come from the mail server.
 
-    ``damage`` is what was found wrong when header and body were divided.
+    ``sender`` is that of the envelope, empty for none. ``damage`` is what was found wrong when header and
+    body were divided.
     """
     # 1. Whose mail is it, and does he want it?
     wanted = [address for address in addresses if parts.wanted(address.lower())]
@@ -98,16 +107,19 @@ def deliver(
         outcome = Delivered.KEPT if closed.reason is NotOpened.NOT_ENCRYPTED else Delivered.CLOSED
         return Delivery(outcome=outcome, reason=f"{closed.reason.value} {closed.detail}".strip())
     try:
-        return _opened(fields, body, opened, parts)
+        return _opened(fields, body, opened, parts, sender)
     except BaseException:
         opened.entity.body.close()
         raise
 
 
-def _opened(fields: Sequence[Field], body: Spool, opened: Opened, parts: DeliveryParts) -> Delivery:
+def _opened(
+    fields: Sequence[Field], body: Spool, opened: Opened, parts: DeliveryParts, sender: str
+) -> Delivery:
     # 3. The header stays, the content takes the envelope's place (RFC 8551 3.1).
     inner = opened.entity
-    message = _header(fields, inner, parts.decryption.mime_limits)
+    kept = _header(fields, inner)
+    message = _with_subject(kept, _hidden_subject(inner, parts.decryption.mime_limits))
     # 4. The inbound way: forged fields go, the signature inside is verified, three fields are written.
     # DKIM was made for the envelope.
     plan = inbound(message, inner.body, parts.inbound, as_received=(fields, body))
@@ -115,33 +127,51 @@ def _opened(fields: Sequence[Field], body: Spool, opened: Opened, parts: Deliver
     if not opened.authenticated and not _harmless(message, inner.body, plan, parts):
         inner.body.close()
         return Delivery(outcome=Delivered.KEPT, reason="unauthenticated")
+    # 6. A hidden subject is shown, if no answer that nobody reads can carry it to anybody else.
     return Delivery(
         outcome=Delivered.DECRYPTED,
         reason="+".join(cipher.value for cipher in opened.ciphers),
         plan=plan,
-        fields=message,
+        fields=message if _answers_reach_the_author(fields, plan, sender) else kept,
         body=inner.body,
     )
 
 
-def _header(outer: Sequence[Field], inner: Message, limits: MimeLimits) -> tuple[Field, ...]:
+def _answers_reach_the_author(fields: Sequence[Field], plan: Plan, sender: str) -> bool:
+    """Whether whoever gets Sieve's automatic answers, which repeat the subject, is the one who hid it.
+
+    Anybody can send what he got hold of once more, under a name and an envelope sender of his own.
+    """
+    author = parse_author(fields)
+    if dict(plan.details).get("smime") != SmimeWord.PASS.value or not isinstance(author, Author):
+        return False
+    try:
+        # RFC 5230 4.6: there are none to an empty sender.
+        return not sender or Address.parse(sender).same_mailbox(author.address)
+    except AddressError:
+        return False
+
+
+def _header(outer: Sequence[Field], inner: Message) -> tuple[Field, ...]:
     """The fields of the message, with those that describe its content from the entity inside.
 
     Fields of the entity that are none of MIME's are not taken over: without a signature they are nobody's
     word, and with one they stand in the signed part, where verification compares them. The one exception is
     a subject that the sender hid on purpose (RFC 9788).
     """
-    hidden = _hidden_subject(inner, limits)
-    kept = [
-        Field(field.name, hidden[field.unfolded])
-        if field.key == b"subject" and field.unfolded in hidden
-        else field
-        for field in outer
-        if not field.key.startswith(b"content-")
-    ]
+    kept = [field for field in outer if not field.key.startswith(b"content-")]
     if not named(kept, b"mime-version"):
         kept.append(Field.make("MIME-Version", "1.0"))
     return (*kept, *(field for field in inner.fields if field.key.startswith(b"content-")))
+
+
+def _with_subject(fields: Sequence[Field], hidden: Mapping[bytes, bytes]) -> tuple[Field, ...]:
+    return tuple(
+        Field(field.name, hidden[field.unfolded])
+        if field.key == b"subject" and field.unfolded in hidden
+        else field
+        for field in fields
+    )
 
 
 def _hidden_subject(inner: Message, limits: MimeLimits) -> dict[bytes, bytes]:

@@ -30,7 +30,7 @@ MAIL = b"From: a@b.example\r\nSubject: x\r\n\r\nbody\r\n"
 def test_dovecot_says_for_whom_it_is() -> None:
     stream = io.BufferedReader(io.BytesIO(HEAD + b"an argument\n\n" + MAIL))  # type: ignore[arg-type]
     mailbox = read_mailbox(stream)
-    assert mailbox == Mailbox("Bob@bank.example", "sales@bank.example")
+    assert mailbox == Mailbox("Bob@bank.example", "sales@bank.example", "evil@x.example")
     # The original recipient is the sender's choice, and so none that is decrypted for.
     assert mailbox.addresses == ("bob@bank.example", "sales@bank.example")
     received = read_received(stream, Spool(), max_bytes=1000)

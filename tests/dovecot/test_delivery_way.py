@@ -23,8 +23,10 @@ from mailsigil.message.fields import parse_fields
 HTML = b"Content-Type: text/html\r\n\r\n<p>The code of the vault is 1234.</p>\r\n"
 
 
-def delivered(raw: bytes, keys: Keys, *, addresses: tuple[str, ...] = (BOB,), **more: object) -> Delivery:
-    return deliver(*cut(raw), addresses, parts(keys, **more))
+def delivered(
+    raw: bytes, keys: Keys, *, addresses: tuple[str, ...] = (BOB,), sender: str = ALICE, **more: object
+) -> Delivery:
+    return deliver(*cut(raw), addresses, parts(keys, **more), sender=sender)
 
 
 def text_of(delivery: Delivery) -> bytes:
@@ -138,6 +140,30 @@ def test_a_subject_that_the_sender_hid_comes_back(keys: Keys, tmp_path: Path) ->
     whole = message_from_bytes(text_of(delivered(_protected(tmp_path), keys)))
     assert whole.get_all("Subject") == ["The vault"]
     assert whole["Verified-Identity"].startswith("V4; status=trusted")
+
+
+@pytest.mark.parametrize("sender", ["", ALICE.replace("alice", "ALICE")], ids=["bounce", "letter-case"])
+def test_it_comes_back_where_answers_reach_whoever_hid_it(sender: str, keys: Keys, tmp_path: Path) -> None:
+    whole = message_from_bytes(text_of(delivered(_protected(tmp_path), keys, sender=sender)))
+    assert whole["Subject"] == "The vault"
+
+
+@pytest.mark.parametrize("sender", ["eve@evil.example", "carol@bank.example", "no address"])
+@pytest.mark.parametrize("own_name", [True, False], ids=["own-name", "replayed"])
+def test_no_automatic_answer_tells_a_hidden_subject_to_others(
+    own_name: bool, sender: str, keys: Keys, tmp_path: Path
+) -> None:
+    """Eve has caught the envelope, and sends it again: a vacation answer repeats the Subject."""
+    raw = _protected(tmp_path)
+    if own_name:
+        raw = raw.replace(b"From: Alice Example <%b>" % ALICE.encode(), b"From: " + sender.encode(), 1)
+    text = text_of(delivered(raw, keys, sender=sender))
+    whole = message_from_bytes(text)
+    assert whole.get_all("Subject") == ["[...]"]
+    # Who signed is known all the same: that this stands outside, the signer himself has told.
+    assert whole["Verified-Identity"].startswith(
+        "none; status=mismatch" if own_name else "V4; status=trusted"
+    )
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,12 @@ class DeliveryFilter:
         started = self._clock()
         try:
             delivery = deliver(
-                received.fields, received.body, mailbox.addresses, self._parts, damage=received.damage
+                received.fields,
+                received.body,
+                mailbox.addresses,
+                self._parts,
+                sender=mailbox.sender,
+                damage=received.damage,
             )
         except Exception as error:
             # The one catch-all: the message is stored as it came, whatever happened here.

@@ -37,6 +37,8 @@ class Mailbox:
 
     user: str
     recipient: str
+    sender: str = ""
+    """Of the envelope: who gets automatic answers; empty for none."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -74,7 +76,8 @@ def read_mailbox(stream: BinaryIO) -> Mailbox:
         raise ScriptError("the script wants no answer: call it as a filter")
     for _ in range(MAX_LINES):
         if not _line(stream):
-            return Mailbox(environment.get("env_USER", ""), environment.get("env_RECIPIENT", ""))
+            said = (environment.get(f"env_{name}", "") for name in ("USER", "RECIPIENT", "SENDER"))
+            return Mailbox(*said)
     raise ScriptError("the request has too many arguments")
 
 
