@@ -143,6 +143,18 @@ def test_two_sources_share_one_library(hsm: SoftHsm, tmp_path: Path) -> None:
     assert bob.sign(Scheme.ECDSA_SHA256, b"a mail")
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["key-in-use", "key-to-find"])
+def test_a_source_that_closes_logs_no_other_out(hsm: SoftHsm, known: bool) -> None:
+    """To close one session of a process is to log out all of them."""
+    leaving, staying = opened(hsm), opened(hsm)
+    leaving.lookup(ALICE)[0].sign("rsa-pkcs1-sha256", b"a mail")
+    (key,) = staying.lookup(BOB)
+    if known:
+        key.sign("ecdsa-sha256", b"a mail")
+    leaving.reload()
+    assert key.sign("ecdsa-sha256", b"a mail")
+
+
 def test_a_key_is_found_by_its_public_half_and_not_by_its_number(hsm: SoftHsm) -> None:
     (key,) = opened(hsm).lookup(EVE)
     assert key.addresses == {EVE}

@@ -11,6 +11,8 @@ import hashlib
 import secrets
 import threading
 import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pkcs11
@@ -45,7 +47,7 @@ class Library:
 
         Raises PKCS11Error, RuntimeError where the library cannot be loaded.
         """
-        loaded = pkcs11.lib(self._module)
+        loaded = _aside(lambda: pkcs11.lib(self._module))
         # A library lists the tokens that were there when it was initialised.
         if self._suspect or set(self._users) <= {user}:
             self._renew(loaded)
@@ -83,12 +85,29 @@ class Library:
         self._users.discard(user)
 
     def distrust(self) -> None:
-        """Notes that a call failed: the next who opens a token has the library initialised anew."""
+        """Notes that a call failed, or a session was closed: all sessions are opened anew, after the next
+        who opens a token has had the library initialised anew.
+
+        To close one session is to log out, and that logs out all sessions of the process (PKCS#11 v2.40,
+        6.7.4): those would find no private key any more.
+        """
         self._suspect = True
+        self.generation += 1
 
     def _renew(self, loaded: Any) -> None:
-        loaded.reinitialize()
+        _aside(loaded.reinitialize)
         self.generation += 1
         self._users.clear()
         self._logins.clear()
         self._suspect = False
+
+
+def _aside(call: Callable[[], Any]) -> Any:
+    """Makes a call in a thread of its own.
+
+    SoftHSM shares libcrypto with Python's TLS, and its start leaves errors in the queue that libcrypto keeps
+    for the thread (ENGINE_by_id, "no such engine"): the thread's next TLS connection would take them for its
+    own.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="pkcs11") as thread:
+        return thread.submit(call).result()
