@@ -107,8 +107,12 @@ class KeyFiles:
         return ""
 
     def held_key(self, address: str) -> HeldKey | None:
-        """Give the key of an address, to renew it; None for one that lies elsewhere."""
+        """Give the key of an address, to renew it; None where there is none."""
         if self._place is not None:
+            present = self.chain(address)
+            for each in self._place.lookup(address) if present else ():
+                if each.credential.certificate == present[0]:
+                    return HeldKey(each, None)
             return None
         path = self._state.file_of(address)
         try:
