@@ -55,9 +55,9 @@ class TlsFiles:
 class HttpClient:
     """Speaks with one server. Safe to share between threads; belongs to one process.
 
-    ``timeout`` bounds each request as a whole, in seconds; ``connections`` are kept open. The files of TLS are
-    read with the first request: what is wrong with them is the trouble of those who need this server, and of
-    nobody else.
+    ``timeout`` bounds each request as a whole, in seconds; ``connections`` are kept open. The files of TLS
+    are read with the first request: what is wrong with them is the trouble of those who need this server, and
+    of nobody else.
     """
 
     def __init__(
