@@ -17,13 +17,16 @@ ROOT = root()
 
 @dataclass(frozen=True)
 class Case:
-    """One path. ``openssl`` is what OpenSSL says where it is not what we say, with ``why``."""
+    """One path. ``openssl`` is what OpenSSL says, with ``why`` where that is not what we say.
+
+    It is None where releases of OpenSSL disagree.
+    """
 
     ours: PathStatus
     sender: Any
     pool: tuple[Any, ...]
     anchors: tuple[Any, ...]
-    openssl: bool
+    openssl: bool | None
     why: str
     at: datetime
     options: tuple[str, ...]
@@ -41,11 +44,13 @@ def case(
     why: str = "",
     at: datetime = NOW,
     options: tuple[str, ...] = (),
+    depends: bool = False,
 ) -> None:
-    """Note a case; with ``why`` OpenSSL says the opposite of what we say."""
+    """Note a case; with ``why`` OpenSSL says the opposite of what we say, or it ``depends`` on its release."""
     assert title not in CASES, title
     anchors = anchor if isinstance(anchor, tuple) else (anchor,)
-    CASES[title] = Case(ours, sender, pool, anchors, (ours is TRUE) is not bool(why), why, at, options)
+    openssl = None if depends else (ours is TRUE) is not bool(why)
+    CASES[title] = Case(ours, sender, pool, anchors, openssl, why, at, options)
 
 
 def below(ours: PathStatus, title: str, authority: Any, *given: Any, why: str = "", **options: Any) -> None:

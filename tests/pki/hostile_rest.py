@@ -137,7 +137,7 @@ for _hash, _salt, _status in (
         anchor=_PSS_ROOT,
     )
 case("SHA-384", TRUE, leaf(ROOT, hash_=hashes.SHA384()))
-case("SHA3-256", S.WEAK, leaf(ROOT, hash_=hashes.SHA3_256()))
+case("SHA3-256", S.WEAK, leaf(ROOT, hash_=hashes.SHA3_256()), depends=True)  # known from 3.5 on
 case("SHA-224", S.WEAK, leaf(ROOT, hash_=hashes.SHA224()), why="not used by anybody, 112 bits of security")
 
 _RSA_ROOT = make(name(o="RSA root"), None, ca=True, key=_RSA2048)

@@ -66,7 +66,7 @@ def openssl_verdict(
 
 
 @pytest.mark.integration  # hundreds of calls of OpenSSL
-@pytest.mark.parametrize("title", CASES)
+@pytest.mark.parametrize("title", [title for title, case in CASES.items() if case.openssl is not None])
 def test_openssl_agrees(title: str, tmp_path: Path) -> None:
     case = CASES[title]
     accepted, said = openssl_verdict(
