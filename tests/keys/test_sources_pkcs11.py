@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _ssl
+import ctypes
 import datetime as dt
 import os
 import shutil
@@ -263,3 +265,14 @@ def test_a_token_behind_a_network(hsm: SoftHsm, tmp_path: Path, monkeypatch: pyt
         server.stop()
     with pytest.raises(SourceUnavailable):
         key.sign(Scheme.RSA_PKCS1_SHA256, b"a mail")
+
+
+def test_what_a_library_leaves_in_libcryptos_queue_disturbs_no_tls() -> None:
+    """SoftHSM uses the same libcrypto as Python's TLS, which reads the queue after each call."""
+    libcrypto = ctypes.CDLL(_ssl.__file__)
+    libcrypto.ERR_peek_error.restype = ctypes.c_ulong
+    with library_of(str(MODULE)).turn():
+        libcrypto.ERR_new()
+        libcrypto.ERR_set_error(38, 116, None)  # what ENGINE_by_id says of an engine that is not there
+        assert libcrypto.ERR_peek_error()
+    assert not libcrypto.ERR_peek_error()

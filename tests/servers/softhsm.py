@@ -37,7 +37,7 @@ class SoftHsm:
         os.environ.update(self.env)
         # A library that was loaded for the token of another test reads the environment anew.
         library = library_of(MODULE)
-        with library.lock:
+        with library.turn():
             library.distrust()
         arguments = ["--init-token", "--free", "--label", LABEL, "--so-pin", "12345678", "--pin", PIN]
         run([self._util, *arguments])

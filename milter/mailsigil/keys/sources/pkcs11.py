@@ -93,7 +93,7 @@ class Token:
 
     def reload(self) -> None:
         """Opens the token anew with the next call, and reads its certificates anew."""
-        with self._library.lock:
+        with self._library.turn():
             self._close()
             self._library.distrust()
 
@@ -163,7 +163,7 @@ class Token:
     @contextlib.contextmanager
     def _using(self) -> Iterator[Any]:
         """The session, for one call at a time; trouble closes it, so that it is opened anew."""
-        with self._library.lock:
+        with self._library.turn():
             try:
                 if self._generation != self._library.generation:
                     self._forget()

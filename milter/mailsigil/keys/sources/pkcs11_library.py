@@ -7,13 +7,14 @@ knows its generation, and is opened anew when that has passed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
+import ssl
 import threading
 import weakref
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import pkcs11
 from pkcs11 import exceptions
@@ -29,11 +30,11 @@ def library_of(module: str) -> Library:
 
 
 class Library:
-    """Call its methods with ``lock`` held."""
+    """Call its methods, and those of its tokens and sessions, within :meth:`turn`."""
 
     def __init__(self, module: str) -> None:
         self._module = module
-        self.lock = threading.RLock()
+        self._lock = threading.RLock()
         self.generation = 0
         """Sessions of another generation are gone."""
         self._users: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -42,12 +43,21 @@ class Library:
         self._logins: dict[str, bytes] = {}
         """Digests of the PINs that tokens are logged in with."""
 
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """For one caller at a time; it leaves nothing behind that could disturb the thread's TLS."""
+        with self._lock:
+            try:
+                yield
+            finally:
+                forget_libcrypto_errors()
+
     def token(self, label: str, user: object) -> Any:
         """Finds a token by its label; ``user`` is who will have a session of it.
 
         Raises PKCS11Error, RuntimeError where the library cannot be loaded.
         """
-        loaded = _aside(lambda: pkcs11.lib(self._module))
+        loaded = pkcs11.lib(self._module)
         # A library lists the tokens that were there when it was initialised.
         if self._suspect or set(self._users) <= {user}:
             self._renew(loaded)
@@ -95,19 +105,23 @@ class Library:
         self.generation += 1
 
     def _renew(self, loaded: Any) -> None:
-        _aside(loaded.reinitialize)
+        loaded.reinitialize()
         self.generation += 1
         self._users.clear()
         self._logins.clear()
         self._suspect = False
 
 
-def _aside(call: Callable[[], Any]) -> Any:
-    """Makes a call in a thread of its own.
+# Never used for a connection.
+_SPARE: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
-    SoftHSM shares libcrypto with Python's TLS, and its start leaves errors in the queue that libcrypto keeps
-    for the thread (ENGINE_by_id, "no such engine"): the thread's next TLS connection would take them for its
-    own.
+
+def forget_libcrypto_errors() -> None:
+    """Empties the queue of errors that libcrypto keeps for this thread.
+
+    SoftHSM shares libcrypto with Python's TLS and leaves errors there (ENGINE_by_id, "no such engine"). The
+    thread's next call of a TLS connection would take them for its own. ``ssl`` offers no way to empty the
+    queue, but does so itself when a context refuses a list of ciphers.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="pkcs11") as thread:
-        return thread.submit(call).result()
+    with contextlib.suppress(ssl.SSLError):
+        _SPARE.set_ciphers("NONE-OF-THESE")

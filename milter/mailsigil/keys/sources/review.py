@@ -172,7 +172,7 @@ def _reached(subject: str, url: str, timeout: float) -> list[Remark]:
 
 def _token(subject: str, place: Pkcs11Source | TokenStore) -> list[Remark]:
     library = library_of(place.module)
-    with library.lock:
+    with library.turn():
         try:
             token = library.token(place.token, library)
         except (exceptions.NoSuchToken, exceptions.TokenNotPresent):
