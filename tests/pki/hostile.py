@@ -46,7 +46,7 @@ def case(
     options: tuple[str, ...] = (),
     depends: bool = False,
 ) -> None:
-    """Note a case; with ``why`` OpenSSL says the opposite of what we say, or it ``depends`` on its release."""
+    """Note a case; with ``why`` OpenSSL says the opposite of what we say, or that ``depends``."""
     assert title not in CASES, title
     anchors = anchor if isinstance(anchor, tuple) else (anchor,)
     openssl = None if depends else (ours is TRUE) is not bool(why)
