@@ -358,7 +358,7 @@ class Authority:
         self.renewed.remove(certificate)
 
 
-def enrolling(authority: Authority, clock: Clock, state: Path, **more: bool) -> EnrolledKeys:
+def enrolling(authority: Authority, clock: Clock, state: Path, **more: int) -> EnrolledKeys:
     return EnrolledKeys(
         authority,
         Guard("ca", timeout=5, breaker=Breaker(failures=3, pause=1)),
@@ -434,6 +434,21 @@ class TestEnrolment:
         self._until(lambda: source.find(ALICE)[0].credential.key_id != first.credential.key_id)
         assert authority.renewed == [first.credential.certificate] * 2
         assert source.find(ALICE)[0].valid_until > first.valid_until
+
+    def test_who_makes_addresses_up_gets_no_end_of_certificates(self, clock: Clock, tmp_path: Path) -> None:
+        authority = Authority(clock)
+        source = enrolling(authority, clock, tmp_path / "state", new_per_hour=3)
+        made_up = [f"x{number}@bank.example" for number in range(6)]
+        for address in made_up[:3]:
+            assert source.find(address)
+        for address in made_up[3:]:
+            with pytest.raises(SourceRefused, match="new ones of this hour"):
+                source.find(address)
+        assert len(authority.enrolled) == 3
+        # Those who have one are not held up, and an hour later there is room again.
+        assert all(source.find(address) for address in made_up[:3])
+        clock.seconds = 3601
+        assert source.find(made_up[5])
 
     def test_nobody_is_enrolled_where_that_is_not_wanted(self, clock: Clock, tmp_path: Path) -> None:
         authority = Authority(clock)

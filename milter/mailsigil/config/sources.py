@@ -134,6 +134,14 @@ class EnrolmentSettings(Section):
         description="true: whoever's mail is to be signed gets a certificate. false: renew what there is,"
         " and no more.",
     )
+    new_per_hour: int = Field(
+        default=1000,
+        ge=0,
+        le=1_000_000,
+        description="Addresses that each process of the key agent has certified for the first time within an"
+        ' hour, at most: a client that may send as "*@" a domain makes addresses up. Who comes later waits,'
+        " and the log says so. 0: any number. Under [lifecycle] the directory knows who there is.",
+    )
     renew_days: int = Field(
         default=30, ge=0, le=1000, description="Days before its end that a certificate is renewed."
     )

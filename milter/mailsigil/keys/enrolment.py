@@ -35,6 +35,7 @@ FAILED_SECONDS: Final = 60.0
 """So long nobody asks again after an issuer said no, or answered wrongly."""
 RENEWAL_RETRY_SECONDS: Final = 3600.0
 MAX_RETRY_AFTER: Final = 86_400.0
+HOUR: Final = timedelta(hours=1)
 MAX_REMEMBERED: Final = 10_000
 """Addresses whose failure is remembered; the oldest makes room."""
 
@@ -46,6 +47,28 @@ class Placement:
     place: KeyPlace
     keys: RemoteKeys
     """Remembers what was found there."""
+
+
+class Pace:
+    """Admits so many within an hour (0: any number). Safe to share between threads."""
+
+    def __init__(self, most: int, *, now: Callable[[], datetime]) -> None:
+        self._most = most
+        self._now = now
+        self._lock = threading.Lock()
+        self._begun = now()
+        self._admitted = 0
+
+    def admits(self) -> bool:
+        """Counts one more, if there is room."""
+        with self._lock:
+            now = self._now()
+            if not timedelta(0) <= now - self._begun < HOUR:
+                self._begun, self._admitted = now, 0
+            if 0 < self._most <= self._admitted:
+                return False
+            self._admitted += 1
+            return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +85,9 @@ class EnrolledKeys:
     """A KeySource on top of an issuer. Safe to share between threads and processes.
 
     ``subject_of`` tells what to ask for an address. Keys lie in the state folder, unless there is a
-    ``placement``. Where the certificates are ``managed``, nothing is asked for or renewed here.
-    ``now`` gives the time, aware, in UTC.
+    ``placement``. Where the certificates are ``managed``, nothing is asked for or renewed here. At most
+    ``new_per_hour`` addresses are enrolled on demand (0: any number): who may send as a whole domain may make
+    addresses up. ``now`` gives the time, aware, in UTC.
     """
 
     def __init__(
@@ -76,6 +100,7 @@ class EnrolledKeys:
         now: Callable[[], datetime],
         subject_of: Callable[[str], SubjectRequest],
         on_demand: bool = True,
+        new_per_hour: int = 0,
         renew_before: timedelta = timedelta(days=30),
         maker: KeyMaker | None = None,
         placement: Placement | None = None,
@@ -90,6 +115,7 @@ class EnrolledKeys:
         self._now = now
         self._subject_of = subject_of
         self._on_demand = on_demand
+        self._pace = Pace(new_per_hour, now=now)
         self._renew_before = renew_before
         self._placement = placement
         self._keyring: Keyring = SoftKeyring(self._state)
@@ -224,6 +250,12 @@ class EnrolledKeys:
             self._keyring.refresh()
             if self._valid(address):
                 return
+            if self._state.waiting(address) is None and not self._pace.admits():
+                raise SourceRefused(
+                    self._issuer.name,
+                    f"{address} has no certificate, and the new ones of this hour are issued",
+                    "Look who sends as so many addresses; if all is well, raise new_per_hour",
+                )
             request = self._subject_of(address)
             self._certify(request, lambda new: self._issuer.enrol(request, new))
         log.info('source "%s": enrolled %s', self._issuer.name, address)

@@ -206,6 +206,7 @@ def _key_source(settings: SourceSettings, now: Now, managed: Managed | None) -> 
         now=now,
         subject_of=partial(subject_of, enrolment),
         on_demand=enrolment.on_demand,
+        new_per_hour=enrolment.new_per_hour,
         renew_before=timedelta(days=enrolment.renew_days),
         maker=issuing.maker,
         placement=None if place is None else Placement(place, _remote(settings, place)),
