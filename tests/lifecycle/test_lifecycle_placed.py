@@ -33,7 +33,7 @@ from mailsigil.keys.sources.build import build_source
 from mailsigil.lifecycle.carry_out import Report
 from mailsigil.lifecycle.database import connect
 from mailsigil.lifecycle.run import begin, open_house
-from mailsigil.lifecycle.steps import Outcome
+from mailsigil.lifecycle.turnover import Outcome
 from mailsigil.lifecycle.tables import certificates
 from servers.cmp import can_compile
 from servers.openbao import OpenBao, program

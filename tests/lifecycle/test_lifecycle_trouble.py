@@ -23,7 +23,7 @@ from mailsigil.lifecycle.database import connect
 from mailsigil.lifecycle.errors import DatabaseUnavailable
 from mailsigil.lifecycle.plan import Plan
 from mailsigil.lifecycle.run import Run
-from mailsigil.lifecycle.steps import Outcome
+from mailsigil.lifecycle.turnover import Outcome
 from processes import ENVIRONMENT
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from mailsigil.lifecycle.actions import Action
 from mailsigil.lifecycle.carry_out import Report
 from mailsigil.lifecycle.plan import Plan
-from mailsigil.lifecycle.steps import Outcome, Result
+from mailsigil.lifecycle.turnover import Outcome, Result
 
 MAX_SHOWN: Final = 40
 """Rows of a table; what is beyond is counted."""

@@ -89,7 +89,14 @@ class SourceError(Exception):
 
 
 class SourceUnavailable(SourceError):
-    """The source does not answer, or not in time: network, service or token is away."""
+    """The source does not answer, or not in time: network, service or token is away.
+
+    ``is_unanswered``: it may have heard the request, and have done what it was asked for.
+    """
+
+    def __init__(self, source: str, sentence: str, mend: str, *, is_unanswered: bool = False) -> None:
+        super().__init__(source, sentence, mend)
+        self.is_unanswered = is_unanswered
 
 
 class SourceLeftAlone(SourceUnavailable):

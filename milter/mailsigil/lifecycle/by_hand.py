@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from mailsigil.config.settings import Settings
 from mailsigil.keys.register import Reason
 from mailsigil.lifecycle.actions import Action, Held, Kind
-from mailsigil.lifecycle.carry_out import Carrier, Pace, Report
+from mailsigil.lifecycle.carry_out import Carrier, Report
 from mailsigil.lifecycle.database import Database
 from mailsigil.lifecycle.errors import RunRefused
 from mailsigil.lifecycle.ledger import Ledger
+from mailsigil.lifecycle.pacing import Pace
 from mailsigil.lifecycle.run import node_name
 from mailsigil.lifecycle.steps import Hands
 from mailsigil.lifecycle.tables import Status

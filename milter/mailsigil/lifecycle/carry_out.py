@@ -8,13 +8,11 @@ In between keys and certificates are made. Whoever dies there leaves requests th
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import groupby
 from typing import Final
 
 from sqlalchemy import Connection
@@ -24,20 +22,18 @@ from mailsigil.keys.source import Withdraws
 from mailsigil.lifecycle.actions import ASKS_FOR_ONE, Action, Held, Kind, Seat
 from mailsigil.lifecycle.errors import DatabaseError
 from mailsigil.lifecycle.ledger import Ledger
+from mailsigil.lifecycle.pacing import FIRST_BATCH, Pace, by_seat, next_size, take
 from mailsigil.lifecycle.records import Changes, Found, Turn
 from mailsigil.lifecycle.rows import facts_of
-from mailsigil.lifecycle.steps import Hands, Outcome, Result, Turnover
+from mailsigil.lifecycle.steps import Hands
 from mailsigil.lifecycle.tables import Status
+from mailsigil.lifecycle.turnover import Outcome, Result, Turnover
 from mailsigil.lifecycle.workplace import Workplace
 
 log = logging.getLogger("mailsigil.lifecycle")
 
 LEASE: Final = timedelta(minutes=10)
 """So long a claim holds; a node that dies keeps its employees from the others no longer."""
-FIRST_BATCH: Final = 8
-LAST_BATCH: Final = 256
-BATCH_SECONDS: Final = 5.0
-"""A batch is to take no longer: a slow authority gets small ones."""
 MAX_BATCH_SECONDS: Final = 240.0
 """What of a batch was not begun by then is left to the next run, well before its claims run out."""
 
@@ -64,32 +60,6 @@ class Report:
     def is_whole(self) -> bool:
         """Everything was done, or is on its way."""
         return not self.trouble and not any(each.outcome is Outcome.FAILED for each in self.results)
-
-
-class Pace:
-    """No more than so many requests a second. Safe to share between threads."""
-
-    def __init__(
-        self,
-        per_second: float,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._gap = 1 / per_second
-        self._clock = clock
-        self._sleep = sleep
-        self._lock = threading.Lock()
-        self._next = clock()
-
-    def wait(self) -> None:
-        """Wait for one's turn."""
-        with self._lock:
-            now = self._clock()
-            pause = self._next - now
-            self._next = max(now, self._next) + self._gap
-        if pause > 0:
-            self._sleep(pause)
 
 
 class Carrier:
@@ -126,9 +96,9 @@ class Carrier:
         """Do all steps; those of a seat stand together. A database that goes away ends it early."""
         report = Report()
         size = FIRST_BATCH
-        seats = _by_seat(actions)
+        seats = by_seat(actions)
         with ThreadPoolExecutor(self._at_once, thread_name_prefix="sync") as pool:
-            while batch := list(_take(seats, size)):
+            while batch := list(take(seats, size)):
                 if stopping():
                     report.trouble.append("it was told to stop; the next run goes on where this one ended")
                     break
@@ -143,7 +113,7 @@ class Carrier:
                 for result in done:
                     report.results.append(result)
                     on_result(result)
-                size = _next_size(size, self._clock() - started)
+                size = next_size(size, self._clock() - started)
         return report
 
     def _batch(
@@ -291,25 +261,6 @@ class Carrier:
             changes.sealed += one.sealed
             changes.remarks += one.remarks
         self._ledger.write(changes, now=self._now())
-
-
-def _by_seat(actions: Iterable[Action]) -> Iterator[tuple[Seat, list[Action]]]:
-    for seat, steps in groupby(actions, key=lambda action: (action.address, action.source)):
-        yield seat, list(steps)
-
-
-def _take(seats: Iterator[tuple[Seat, list[Action]]], number: int) -> Iterator[tuple[Seat, list[Action]]]:
-    for _ in range(number):
-        one = next(seats, None)
-        if one is None:
-            return
-        yield one
-
-
-def _next_size(size: int, seconds: float) -> int:
-    if seconds < BATCH_SECONDS / 2:
-        return min(LAST_BATCH, size * 2)
-    return max(1, size // 2) if seconds > BATCH_SECONDS else size
 
 
 def _left_open(steps: Iterable[Action], sentence: str) -> list[Result]:

@@ -30,7 +30,17 @@ from mailsigil.lifecycle.actions import Held, Seat
 from mailsigil.lifecycle.database import Database
 from mailsigil.lifecycle.records import Changes, Copy, Records
 from mailsigil.lifecycle.rows import READ, held_of
-from mailsigil.lifecycle.tables import OVER, Status, certificates, claims, copies, materials, runs
+from mailsigil.lifecycle.tables import (
+    OVER,
+    UNANSWERED,
+    Status,
+    certificates,
+    claims,
+    copies,
+    events,
+    materials,
+    runs,
+)
 
 CHUNK = 500
 """Rows or values of one statement."""
@@ -105,6 +115,18 @@ class Ledger:
         with self.database.look() as connection:
             row = connection.execute(query.where(materials.c.certificate_id == certificate_id)).one_or_none()
             return (row.certificate, row.sealed) if row is not None else (b"", None)
+
+    def is_in_doubt(self, asked: Held) -> bool:
+        """Tell whether a request was made whose answer nobody knows."""
+        query = (
+            select(events.c.what)
+            .where(events.c.address == asked.address, events.c.certificate_id == asked.id)
+            .order_by(events.c.id)
+        )
+        with self.database.look() as connection:
+            told = list(connection.execute(query).scalars())
+        # With nothing after the request, who made it died over it.
+        return UNANSWERED in told or told[-1:] == [Status.REQUESTED]
 
     def known_serials(self, source: str, address: str) -> frozenset[str]:
         """Give the serials of all certificates of a seat."""

@@ -19,14 +19,16 @@ from mailsigil.keys.errors import Pending, SourceError, SourceRefused, SourceUna
 from mailsigil.keys.files import address_file_name
 from mailsigil.lifecycle.actions import ASKS_FOR_ONE, Action, Held, Kind
 from mailsigil.lifecycle.actual import read_file
-from mailsigil.lifecycle.carry_out import Carrier, Pace
+from mailsigil.lifecycle.carry_out import Carrier
 from mailsigil.lifecycle.desired import Desired, Standing, for_domain, wanted
 from mailsigil.lifecycle.errors import LifecycleError
 from mailsigil.lifecycle.ledger import Ledger
+from mailsigil.lifecycle.pacing import Pace
 from mailsigil.lifecycle.plan import decide
 from mailsigil.lifecycle.rows import held_of
 from mailsigil.lifecycle.run import House, open_house
-from mailsigil.lifecycle.steps import Hands, Outcome, Result
+from mailsigil.lifecycle.steps import Hands
+from mailsigil.lifecycle.turnover import Outcome, Result
 from mailsigil.lifecycle.workplace import Workplace, rules_of
 
 LEASE: Final = timedelta(seconds=90)

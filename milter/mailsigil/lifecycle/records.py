@@ -106,7 +106,7 @@ class Records:
             return []
         statement = insert(certificates).returning(*READ, sort_by_parameter_order=True)
         held = [held_of(row) for row in connection.execute(statement, rows)]
-        self._tell(connection, [(one, "requested", one.reason) for one in held], now)
+        self._tell(connection, [(one, Status.REQUESTED.value, one.reason) for one in held], now)
         return held
 
     def ask_again(

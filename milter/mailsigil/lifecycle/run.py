@@ -21,16 +21,18 @@ from mailsigil.config.lifecycle import LifecycleSettings
 from mailsigil.config.settings import Settings
 from mailsigil.directory.api import Population
 from mailsigil.lifecycle.actual import LocalFiles, actual, local_files, strays
-from mailsigil.lifecycle.carry_out import Carrier, Pace, Report
+from mailsigil.lifecycle.carry_out import Carrier, Report
 from mailsigil.lifecycle.database import Database, connect
 from mailsigil.lifecycle.desired import desired
 from mailsigil.lifecycle.errors import DatabaseError, RunRefused
 from mailsigil.lifecycle.ledger import Ledger
+from mailsigil.lifecycle.pacing import Pace
 from mailsigil.lifecycle.plan import Plan, make_plan
 from mailsigil.lifecycle.records import Copy
 from mailsigil.lifecycle.safety import Stop, check_clock, refuse, safety_stop
 from mailsigil.lifecycle.sealing import Seal, load_seal
-from mailsigil.lifecycle.steps import Hands, Result
+from mailsigil.lifecycle.steps import Hands
+from mailsigil.lifecycle.turnover import Result
 from mailsigil.lifecycle.upgrade import upgrade
 from mailsigil.lifecycle.workplace import Workplace, rules_of, workplaces
 

@@ -7,77 +7,22 @@ certificate away first stops it from signing here, and then tells the authority.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Final, TypeVar
 
-from mailsigil.keys.errors import NotSupported, Pending, SourceAnswer, SourceError, SourceRefused
+from mailsigil.keys.errors import NotSupported, Pending, SourceError, SourceRefused, SourceUnavailable
 from mailsigil.keys.register import Reason
-from mailsigil.keys.source import CertifiableKey, Recalls, Withdraws, key_id_of
-from mailsigil.keys.subject import SubjectRequest
-from mailsigil.lifecycle.actions import Action, Cause, Held, Kind, answers
+from mailsigil.keys.source import Withdraws
+from mailsigil.lifecycle.actions import Action, Held, Kind
+from mailsigil.lifecycle.certifying import Certifying, recall
 from mailsigil.lifecycle.errors import DatabaseError, LifecycleError
 from mailsigil.lifecycle.ledger import Ledger
-from mailsigil.lifecycle.records import Changes, Copy, NewCertificate, Turn
+from mailsigil.lifecycle.records import Copy, NewCertificate, Turn
 from mailsigil.lifecycle.rows import facts_of
 from mailsigil.lifecycle.sealing import Seal
-from mailsigil.lifecycle.tables import Status
+from mailsigil.lifecycle.tables import UNANSWERED, Status
+from mailsigil.lifecycle.turnover import Outcome, Result, Turnover, reason_of, seat_of
 from mailsigil.lifecycle.workplace import Workplace
-
-T = TypeVar("T")
-
-_REASONS: Final = {
-    Cause.NONE: Reason.UNSPECIFIED,
-    Cause.LEFT: Reason.AFFILIATION_CHANGED,
-    Cause.LAPSED: Reason.PRIVILEGE_WITHDRAWN,
-    Cause.LOWERED: Reason.PRIVILEGE_WITHDRAWN,
-    Cause.REPLACED: Reason.SUPERSEDED,
-}
-"""What an authority is told (RFC 5280 5.3.1)."""
-
-
-class Outcome(StrEnum):
-    """What became of a step."""
-
-    DONE = "done"
-    PENDING = "pending"
-    """The authority has not decided yet."""
-    FAILED = "failed"
-    """The next run tries again."""
-    LEFT_OPEN = "left open"
-    """Somebody else is at work on it, or it has changed since the plan was made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one step, in a sentence."""
-
-    action: Action
-    outcome: Outcome
-    sentence: str
-    error: SourceError | None = None
-    """What the source said, where that was no."""
-
-
-@dataclass(slots=True)
-class Turnover:
-    """One seat on its way: its steps, its certificates as they are now, and what came of it."""
-
-    steps: list[Action]
-    current: list[Held]
-    asked: Held | None = None
-    """The request that is written down for this seat."""
-    changes: Changes = field(default_factory=Changes)
-    results: list[Result] = field(default_factory=list)
-
-    def issued(self) -> Held | None:
-        """What signs now, unless a step before this one ended that."""
-        ended = {turn.held.id for turn in self.changes.turns}
-        for each in self.current:
-            if each.status is Status.ISSUED and each.id not in ended:
-                return each
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,9 +99,10 @@ class Hands:
         if asked is None or request is None:
             raise ValueError("nothing is written down to be asked for")
         place.state.prepare()
-        content, chain = self._certified(place, seat, step, request)
-        facts = facts_of(chain[0])
-        sealed = self.sealed(content, place.name, request.address, facts.serial)
+        certifying = Certifying(ledger=self.ledger, keep_keys=self.keep_keys)
+        made = certifying.certified(place, seat, step, request)
+        facts = facts_of(made.chain[0])
+        sealed = self.sealed(made.content, place.name, request.address, facts.serial)
         self._make_room(place, seat, step)
         seat.changes.news.append(
             NewCertificate(
@@ -169,83 +115,8 @@ class Hands:
             )
         )
         less = f" (certified as {facts.certified})" if facts.certified is not request.level else ""
-        return f"{request.level}{less} until {facts.valid_until:%Y-%m-%d}, serial {facts.serial}"
-
-    def _certified(
-        self, place: Workplace, seat: Turnover, step: Action, request: SubjectRequest
-    ) -> tuple[bytes, tuple[bytes, ...]]:
-        """Gives the key file and the chain, which are in their place by then."""
-        files = place.files
-        if step.kind is Kind.RESUME and (found := self._stored(place, seat, request)) is not None:
-            return found
-        maker = place.maker
-        if maker is not None:
-            made, chain = self._answered(place, seat, lambda: maker.make(request))
-            return files.store(made, chain), chain
-        waits = files.waits(request.address)
-        new = files.new_key(request, place.key_kind(), keep=self.keep_keys)
-        recalled = self._recalled(place, request, new) if waits else None
-        if recalled is not None:
-            return files.store(new, recalled), recalled
-        self._disown(place, seat)
-        current = files.held_key(request.address) if step.kind is Kind.RENEW else None
-
-        def ask() -> tuple[bytes, ...]:
-            if current is not None:
-                return place.issuer.renew(request, new, current=current)
-            return place.issuer.enrol(request, new)
-
-        chain = self._answered(place, seat, ask)
-        return files.store(new, chain), chain
-
-    def _answered(self, place: Workplace, seat: Turnover, ask: Callable[[], T]) -> T:
-        """Asks the authority. After a no, nothing is open; a key that was certified is never forgotten."""
-        try:
-            return ask()
-        except Pending:
-            raise
-        except (SourceRefused, SourceAnswer) as error:
-            if seat.asked is not None:
-                place.files.refused(seat.asked.address)
-                seat.changes.turns.append(Turn(held=seat.asked, status=Status.FAILED, why=str(error)))
-            raise
-
-    def _stored(
-        self, place: Workplace, seat: Turnover, request: SubjectRequest
-    ) -> tuple[bytes, tuple[bytes, ...]] | None:
-        """A certificate that came, and that nobody had the time to write down."""
-        chain = place.files.chain(request.address)
-        facts = facts_of(chain[0]) if chain else None
-        if facts is None or seat.asked is None or not answers(facts.valid_from, seat.asked):
-            return None
-        if facts.key_id in self.ledger.by_key_id([facts.key_id]):
-            return None
-        content = place.files.content(request.address, facts.key_id)
-        if content is None:
-            return None
-        place.files.drop_waiting(request.address)
-        return content, chain
-
-    def _recalled(
-        self, place: Workplace, request: SubjectRequest, new: CertifiableKey
-    ) -> tuple[bytes, ...] | None:
-        """What the authority issued for this key, and what never arrived."""
-        return place.issuer.recall(request, new) if isinstance(place.issuer, Recalls) else None
-
-    def _disown(self, place: Workplace, seat: Turnover) -> None:
-        """What a mail server that died was given, and nobody else has the key to, is revoked."""
-        asked = seat.asked
-        if asked is None or asked.asked_at is None or asked.node == self.ledger.node:
-            return
-        if isinstance(place.issuer, Recalls) and isinstance(place.issuer, Withdraws):
-            found = place.issuer.issued_since(asked.address, asked.asked_at)
-            known = self.ledger.by_key_id(map(key_id_of, found))
-            for der in found:
-                if key_id_of(der) not in known:
-                    place.issuer.withdraw(der, Reason.SUPERSEDED)
-                    seat.changes.remarks.append(
-                        (asked, "disowned", f"{asked.node} had asked for it and died")
-                    )
+        doubt = f"; {made.remark}" if made.remark else ""
+        return f"{request.level}{less} until {facts.valid_until:%Y-%m-%d}, serial {facts.serial}{doubt}"
 
     def _make_room(self, place: Workplace, seat: Turnover, step: Action) -> None:
         """What signed until now gives way."""
@@ -255,7 +126,7 @@ class Hands:
         why = f"another took its place: {step.reason}"
         if step.at_once:
             try:
-                self._tell_authority(place, seat, old, _reason(step), why)
+                self._tell_authority(place, seat, old, reason_of(step), why)
             except SourceError as error:
                 # The new one is there, so this does not hold it up: the next run revokes the old one.
                 late = f"{why}; {error}"
@@ -271,7 +142,7 @@ class Hands:
 
     def _revoke(self, place: Workplace, seat: Turnover, step: Action, held: Held) -> str:
         self._remove(place, seat, held)
-        self._tell_authority(place, seat, held, _reason(step), step.reason)
+        self._tell_authority(place, seat, held, reason_of(step), step.reason)
         return seat.changes.turns[-1].status.value
 
     def _tell_authority(self, place: Workplace, seat: Turnover, held: Held, reason: Reason, why: str) -> None:
@@ -289,7 +160,7 @@ class Hands:
 
     def _hold(self, place: Workplace, seat: Turnover, step: Action, held: Held) -> str:
         place.files.set_aside(held.address, held.key_id)
-        seat.changes.files.append((_seat_of(held), None))
+        seat.changes.files.append((seat_of(held), None))
         if not isinstance(place.issuer, Withdraws):
             why = f"{step.reason}; its key is set aside, the authority knows no suspension"
             seat.changes.turns.append(Turn(held=held, status=Status.HELD, why=why))
@@ -315,14 +186,18 @@ class Hands:
     def _call_off(self, place: Workplace, seat: Turnover, step: Action, held: Held) -> str:
         """A request is not wanted any more; what it brought meanwhile is revoked."""
         files = place.files
+        said = "called off"
         if files.waits(held.address):
             new = files.new_key(held.request, place.kind, keep=False)
-            chain = self._recalled(place, held.request, new)
+            try:
+                chain = recall(place, held.request, new)
+            except NotSupported as error:
+                chain, said = None, f"{said}; whether a certificate came of it is not known: {error}"
             if chain is not None:
                 place.issuer.revoke(chain[0])
             files.drop_waiting(held.address)
-        seat.changes.turns.append(Turn(held=held, status=Status.FAILED, why=f"called off: {step.reason}"))
-        return "called off"
+        seat.changes.turns.append(Turn(held=held, status=Status.FAILED, why=f"{said}: {step.reason}"))
+        return said
 
     def _expire(self, place: Workplace, seat: Turnover, step: Action, held: Held) -> str:
         self._remove(place, seat, held)
@@ -334,13 +209,13 @@ class Hands:
             place.files.set_aside(held.address, held.key_id)
         else:
             place.files.remove(held.address, held.key_id)
-        seat.changes.files.append((_seat_of(held), None))
+        seat.changes.files.append((seat_of(held), None))
         seat.changes.remarks.append((held, "discarded", step.reason))
         return step.reason
 
     def _remove(self, place: Workplace, seat: Turnover, held: Held) -> None:
         if place.files.content(held.address, held.key_id) is not None:
-            seat.changes.files.append((_seat_of(held), None))
+            seat.changes.files.append((seat_of(held), None))
         place.files.remove(held.address, held.key_id)
 
     # Keys of other machines
@@ -366,7 +241,7 @@ class Hands:
         if content is None:
             return False
         copy = Copy(held.key_id, place.files.mark(held.address))
-        seat.changes.files.append((_seat_of(held), copy))
+        seat.changes.files.append((seat_of(held), copy))
         return True
 
     def _share(self, place: Workplace, seat: Turnover, held: Held) -> str:
@@ -384,12 +259,6 @@ class Hands:
         seat.results.append(Result(step, outcome, sentence, error))
         held = step.held or seat.asked
         if outcome is not Outcome.DONE and held is not None:
-            seat.changes.remarks.append((held, outcome.value, f"{step.kind}: {sentence}"))
-
-
-def _reason(step: Action) -> Reason:
-    return step.told or _REASONS[step.cause]
-
-
-def _seat_of(held: Held) -> tuple[str, str]:
-    return held.address, held.source
+            lost = isinstance(error, SourceUnavailable) and error.is_unanswered
+            what = UNANSWERED if lost else outcome.value
+            seat.changes.remarks.append((held, what, f"{step.kind}: {sentence}"))

@@ -65,6 +65,8 @@ class Status(StrEnum):
         return self in OVER
 
 
+UNANSWERED: Final = "unanswered"
+"""The word of an event: a request was made, and its answer never came."""
 OVER: Final = frozenset({Status.REVOKED, Status.EXPIRED, Status.WITHDRAWN, Status.FAILED})
 
 

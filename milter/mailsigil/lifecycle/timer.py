@@ -15,7 +15,7 @@ from mailsigil.keys.hygiene import guard_memory
 from mailsigil.lifecycle.carry_out import Report
 from mailsigil.lifecycle.errors import LifecycleError
 from mailsigil.lifecycle.run import begin, open_house
-from mailsigil.lifecycle.steps import Outcome
+from mailsigil.lifecycle.turnover import Outcome
 from mailsigil.process.control import WorkerControl
 
 log = logging.getLogger("mailsigil.lifecycle")

@@ -180,7 +180,12 @@ class CmpAuthority:
             once=True,
         )
         if answer.status >= 500 and not answer.body:
-            raise SourceUnavailable(self.name, f"it answers {answer.status}", "Look at that service's log")
+            raise SourceUnavailable(
+                self.name,
+                f"it answers {answer.status}",
+                "Look at that service's log",
+                is_unanswered=True,
+            )
         kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/pkixcmp":
             raise SourceAnswer(

@@ -243,6 +243,7 @@ class EstAuthority:
                     self.name,
                     f"{operation}: it answers {answer.status}: {_said(answer)}",
                     "Look at that service's log",
+                    is_unanswered=True,
                 )
 
     def _retry_after(self, answer: Answer) -> float:

@@ -209,7 +209,10 @@ class HttpClient:
             if self._clock() > deadline:
                 answer.close()
                 raise SourceUnavailable(
-                    self.source, f"{self.url} answers too slowly", "See that the service answers in time"
+                    self.source,
+                    f"{self.url} answers too slowly",
+                    "See that the service answers in time",
+                    is_unanswered=True,
                 )
         return b"".join(parts)
 
@@ -259,17 +262,20 @@ class HttpClient:
                 self.source,
                 f"{self.url} {what}",
                 "See that the service runs, and that no firewall is between",
+                is_unanswered=isinstance(reason, ReadTimeoutError),
             )
         if any(isinstance(each, IncompleteRead) for each in (reason, *reason.args)):
             return SourceUnavailable(
                 self.source,
                 f"the answer of {self.url} is cut off: it is shorter than it announces",
                 "Try again; if it stays so, look at that service, or at a proxy between",
+                is_unanswered=True,
             )
         return SourceUnavailable(
             self.source,
             f"{self.url} breaks off, or answers in another language than HTTP: {_short(reason)}",
             "See that the URL is right and the service runs",
+            is_unanswered=True,
         )
 
 
