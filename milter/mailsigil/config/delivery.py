@@ -53,7 +53,8 @@ class DeliverySettings(Section):
     allowed_users: List[UserName] = Field(
         default=("vmail",),
         min_length=1,
-        description="Users who may have mail decrypted: those whom Dovecot stores mail as.",
+        description="Users who may have mail decrypted, anybody's: those whom Dovecot stores mail as, and no"
+        " account that a person logs in to.",
     )
     user: OptionalUser = Field(
         default="",

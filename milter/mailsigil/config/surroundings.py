@@ -98,6 +98,15 @@ def _delivery(settings: Settings) -> Iterator[Remark]:
             " of them has both",
             "give the delivery filter a user of its own",
         )
+    for user in delivery.allowed_users:
+        if _may_log_in(user):
+            yield Remark(
+                Severity.WARNING,
+                "delivery.allowed_users",
+                f'"{user}" may have everybody\'s mail decrypted, and somebody can log in as this user',
+                f"usermod --shell /usr/sbin/nologin {user}, if Dovecot stores all mail as this user; name no"
+                " account of a person",
+            )
     if delivery.unauthenticated == "any":
         yield Remark(
             Severity.WARNING,
@@ -106,6 +115,15 @@ def _delivery(settings: Settings) -> Iterator[Remark]:
             " it can give the text away (EFAIL)",
             'set unauthenticated = "inert"',
         )
+
+
+def _may_log_in(user: str) -> bool:
+    """Whether an account other than root's has a shell."""
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return account.pw_uid != 0 and not account.pw_shell.endswith(("/nologin", "/false"))
 
 
 def _milter_socket(settings: Settings) -> Iterator[Remark]:
