@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from typing import Final
 
 from mailsigil.decryption import Closed, DecryptionParts, NotOpened, Opened, open_message
 from mailsigil.inbound import InboundParts, inbound
@@ -43,8 +44,18 @@ class Delivered(Enum):
     DECRYPTED = "decrypted"
     KEPT = "kept"
     """It goes on as it came, and that is as it should be: not encrypted, or not to be decrypted."""
+    WITHHELD = "withheld"
+    """It could be opened and goes on as it came, because it may have been altered on its way (EFAIL)."""
     CLOSED = "closed"
     """It goes on as it came, because it could not be opened."""
+    UNAVAILABLE = "unavailable"
+    """It goes on as it came, because who has to be asked for that did not answer."""
+
+
+_NOT_OPENED: Final = {
+    NotOpened.NOT_ENCRYPTED: Delivered.KEPT,
+    NotOpened.KEY_SERVICE: Delivered.UNAVAILABLE,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +115,7 @@ def deliver(
     try:
         opened = open_message(fields, body, wanted, parts.decryption)
     except Closed as closed:
-        outcome = Delivered.KEPT if closed.reason is NotOpened.NOT_ENCRYPTED else Delivered.CLOSED
+        outcome = _NOT_OPENED.get(closed.reason, Delivered.CLOSED)
         return Delivery(outcome=outcome, reason=f"{closed.reason.value} {closed.detail}".strip())
     try:
         return _opened(fields, body, opened, parts, sender)
@@ -126,7 +137,7 @@ def _opened(
     # 5. Could what is inside have been altered, and would that do harm?
     if not opened.authenticated and not _harmless(message, inner.body, plan, parts):
         inner.body.close()
-        return Delivery(outcome=Delivered.KEPT, reason="unauthenticated")
+        return Delivery(outcome=Delivered.WITHHELD, reason="unauthenticated")
     # 6. A hidden subject is shown, if no answer that nobody reads can carry it to anybody else.
     return Delivery(
         outcome=Delivered.DECRYPTED,

@@ -113,6 +113,11 @@ def ask(path: Path, request: bytes, *, end: bool = True) -> bytes:
         return answer
 
 
+def told(word: str, message: bytes) -> bytes:
+    """A message that goes back as it came."""
+    return b"Mailsigil-Decryption: %b\r\n%b+\n" % (word.encode(), message)
+
+
 def test_the_answers(tmp_path: Path) -> None:
     keys = Keys(tmp_path, person("rsa"))
     delivery = DeliveryFilter(parts(keys), max_bytes=1_000_000)
@@ -121,16 +126,20 @@ def test_the_answers(tmp_path: Path) -> None:
     with serving(tmp_path, delivery) as path:
         opened = ask(path, request + mail(cms))
         assert opened.endswith(b"The code of the vault is 1234.\r\n+\n")
-        assert opened.startswith(b"Authentication-Results: ")
+        assert opened.startswith(b"Mailsigil-Decryption: decrypted\r\nAuthentication-Results: ")
         # Unchanged, octet by octet.
         for untouched in (MAIL, MAIL + b"no line end", b"\r\nno header", b"no field\r\n" + MAIL, b""):
             answer = ask(path, request + untouched)
-            assert answer in (untouched + b"+\n", b"-\n")
-        assert ask(path, request + MAIL) == MAIL + b"+\n"
-        # It cannot be opened.
-        assert ask(path, request + mail(cms[:-1] + bytes([cms[-1] ^ 1]))) == b"-\n"
+            assert answer in (told("kept", untouched), told("closed", untouched))
+        assert ask(path, request + MAIL) == told("kept", MAIL)
+        # It cannot be opened; it was, but stays closed; nobody could try.
+        altered = mail(cms[:-1] + bytes([cms[-1] ^ 1]))
+        assert ask(path, request + altered) == told("closed", altered)
+        html = b"Content-Type: text/html\r\n\r\n<p>hi</p>\r\n"
+        alterable = mail(encrypt(html, (person("rsa"),), tmp_path, cipher="-aes-256-cbc"))
+        assert ask(path, request + alterable) == told("withheld", alterable)
         keys.away = True
-        assert ask(path, request + mail(cms)) == b"-\n"
+        assert ask(path, request + mail(cms)) == told("unavailable", mail(cms))
         # No request, or too much.
         assert ask(path, b"GET / HTTP/1.1\r\n\r\n") == b"-\n"
         assert ask(path, request + MAIL + b"x" * 2_000_000) == b"-\n"
@@ -167,7 +176,7 @@ def test_a_slow_caller_keeps_nobody_waiting_for_ever(tmp_path: Path, monkeypatch
         slow = threading.Thread(target=lambda: answers.append(ask(path, HEAD[:20], end=False)))
         slow.start()
         time.sleep(0.05)
-        assert ask(path, HEAD + b"\n" + MAIL) == MAIL + b"+\n"
+        assert ask(path, HEAD + b"\n" + MAIL) == told("kept", MAIL)
         slow.join(20)
         assert answers == [b""]
 

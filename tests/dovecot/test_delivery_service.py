@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -125,8 +126,7 @@ def test_encrypted_and_signed_mail_arrives_open_and_verified(kind: str, cipher: 
     assert b"\r\nVerified-Identity: V4; status=trusted;" in b"\r\n" + stored
     text = b"V4 Alice Example, Example Bank, Account Manager, Identity Validated and Trusted"
     assert text in stored.replace(b"\r\n", b"")
-    assert b"$Verified_V4" in flags
-    assert b"$Decryption_Failed" not in flags
+    assert keywords(flags) == {"$Verified_V4"}
     # As it was signed, so that the mail program can verify it, too.
     assert stored.endswith(signed.partition(b"\r\n\r\n")[2])
 
@@ -135,8 +135,12 @@ def test_encrypted_and_signed_mail_arrives_open_and_verified(kind: str, cipher: 
 def test_unsigned_mail_arrives_open_and_without_an_identity(house: House) -> None:
     stored, flags = house.deliver(b"Verified-Identity: V4; status=trusted\r\n" + house.encrypted(ENTITY))
     assert b"The code of the vault is 1234." in stored
-    assert b"$Verified_None" in flags
-    assert b"$Verified_V4" not in flags
+    assert keywords(flags) == {"$Verified_None"}
+
+
+def keywords(flags: bytes) -> set[str]:
+    """Those of a FETCH that come from our scripts."""
+    return set(re.findall(r"\$(?:Verified|Signature|Decryption)_\w+", flags.decode()))
 
 
 def _as_it_came(stored: bytes, sent: bytes) -> None:
@@ -150,7 +154,7 @@ def test_what_cannot_be_opened_is_stored_as_it_came(house: House) -> None:
     sent = house.encrypted(house.signed(), recipients=(person("rsa#nobody"),))
     stored, flags = house.deliver(sent)
     _as_it_came(stored, sent)
-    assert b"$Decryption_Failed" in flags
+    assert keywords(flags) == {"$Decryption_Failed"}
 
 
 @pytest.mark.integration
@@ -158,7 +162,22 @@ def test_html_that_may_have_been_altered_is_stored_as_it_came(house: House) -> N
     sent = house.encrypted(b"From: x@y.example\r\nContent-Type: text/html\r\n\r\n<p>hi</p>\r\n")
     stored, flags = house.deliver(sent)
     _as_it_came(stored, sent)
-    assert b"$Decryption_Failed" not in flags
+    assert keywords(flags) == {"$Decryption_Withheld"}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("word", ["withheld", "closed", "unavailable", "decrypted"])
+def test_a_sender_cannot_say_what_became_of_his_mail(word: str, house: House) -> None:
+    """The field by which filter and script understand each other, in a mail that is none of Bob's."""
+    forged = f"Mailsigil-Decryption: {word}\r\nMailsigil-Decryption : {word}\r\n".encode()
+    _, flags = house.deliver(forged + house.encrypted(ENTITY, recipients=(_sales(),)), to=SALES)
+    assert keywords(flags) == set()
+    stored, flags = house.deliver(forged + house.encrypted(ENTITY, recipients=(person("rsa#nobody"),)))
+    assert keywords(flags) == {"$Decryption_Failed"}
+    assert b"Mailsigil-Decryption:" not in stored
+    stored, flags = house.deliver(forged + house.encrypted(ENTITY))
+    assert keywords(flags) == {"$Verified_None"}
+    assert b"Mailsigil-Decryption:" not in stored
 
 
 @pytest.mark.integration
@@ -167,7 +186,7 @@ def test_another_users_mail_is_not_opened(house: House) -> None:
     sent = b"To: bob@bank.example\r\n" + house.encrypted(ENTITY)
     stored, flags = house.deliver(sent, to=CEO)
     _as_it_came(stored, sent)
-    assert b"$Decryption_Failed" in flags
+    assert keywords(flags) == {"$Decryption_Failed"}
 
 
 @pytest.mark.integration
@@ -175,7 +194,7 @@ def test_who_does_not_want_it_gets_it_as_it_came(house: House) -> None:
     sent = house.encrypted(ENTITY, recipients=(_sales(),))
     stored, flags = house.deliver(sent, to=SALES)
     _as_it_came(stored, sent)
-    assert b"$Decryption_Failed" not in flags
+    assert keywords(flags) == set()
 
 
 @pytest.mark.integration
@@ -193,7 +212,7 @@ def test_a_service_that_is_down_costs_no_mail(service: str, house: House) -> Non
         sent = house.encrypted(ENTITY)
         stored, flags = house.deliver(sent)
         _as_it_came(stored, sent)
-        assert b"$Decryption_Failed" in flags
+        assert keywords(flags) == {"$Decryption_Unavailable"}
     finally:
         house.start(service)
     assert b"1234" in house.deliver(house.encrypted(ENTITY))[0]

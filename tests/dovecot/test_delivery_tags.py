@@ -43,7 +43,7 @@ UNTAGGED = {
     "a-level-within": RESULTS + IDENTITY.replace("V4", "x V4") + TEXT,
     "in-the-body": "\r\n" + RESULTS + IDENTITY + TEXT,
 }
-ALL = frozenset((*TAGS.values(), "$Decryption_Failed"))
+ALL = frozenset((*TAGS.values(), "$Decryption_Failed", "$Decryption_Withheld", "$Decryption_Unavailable"))
 
 
 @pytest.fixture(scope="module", params=ROOTS)

@@ -209,7 +209,7 @@ def test_what_cannot_send_anything_home_is_opened_without_authentication(
         (Unauthenticated.ANY, True),
     ):
         found = delivered(closed, keys, unauthenticated=choice)
-        assert found.outcome is (Delivered.DECRYPTED if opened else Delivered.KEPT), choice
+        assert found.outcome is (Delivered.DECRYPTED if opened else Delivered.WITHHELD), choice
         assert opened or found.reason == "unauthenticated"
     # The same with a cipher that shows every change.
     for choice in Unauthenticated:
@@ -227,7 +227,7 @@ def test_a_signed_part_among_others_is_no_protection(keys: Keys, tmp_path: Path)
         + b"\r\n--b--\r\n"
     )
     found = delivered(envelope(mixed, tmp_path, cipher="-aes-256-cbc"), keys)
-    assert (found.outcome, found.reason) == (Delivered.KEPT, "unauthenticated")
+    assert (found.outcome, found.reason) == (Delivered.WITHHELD, "unauthenticated")
 
 
 def test_altered_cbc_with_a_signature_stays_closed(keys: Keys, tmp_path: Path) -> None:
@@ -283,7 +283,8 @@ def test_an_expired_certificate_still_opens_what_was_encrypted_to_it(tmp_path: P
 
 def test_the_key_agent_is_away(keys: Keys, tmp_path: Path) -> None:
     keys.away = True
-    _closed(envelope(ENTITY, tmp_path), keys, "key-service")
+    found = delivered(envelope(ENTITY, tmp_path), keys)
+    assert (found.outcome, found.reason.split()[0]) == (Delivered.UNAVAILABLE, "key-service")
 
 
 @pytest.mark.parametrize("cipher", ["-aes-256-gcm", "-aes-256-cbc"])

@@ -32,6 +32,12 @@ user_pref("mailnews.tags.$signature_unchecked.ordinal", "a9");
 user_pref("mailnews.tags.$decryption_failed.tag", "Could not be decrypted");
 user_pref("mailnews.tags.$decryption_failed.color", "#5B3FB5");
 user_pref("mailnews.tags.$decryption_failed.ordinal", "b1");
+user_pref("mailnews.tags.$decryption_withheld.tag", "Not decrypted: may have been altered");
+user_pref("mailnews.tags.$decryption_withheld.color", "#8A3FB5");
+user_pref("mailnews.tags.$decryption_withheld.ordinal", "b2");
+user_pref("mailnews.tags.$decryption_unavailable.tag", "Not decrypted: nobody could try");
+user_pref("mailnews.tags.$decryption_unavailable.color", "#6B6B6B");
+user_pref("mailnews.tags.$decryption_unavailable.ordinal", "b3");
 
 // The header itself, above the mail; and for filters and searches.
 user_pref("mailnews.headers.extraExpandedHeaders", "Verified-Identity-Text");

@@ -11,6 +11,7 @@ from mailsigil.config.surroundings import Remark, Severity
 from mailsigil.dovecot.doveconf import Doveconf
 
 EXTENSION: Final = "vnd.dovecot.filter"
+_NEEDED: Final = (EXTENSION, "editheader")
 _DEFAULT_SECONDS: Final = 10
 _SECONDS: Final = re.compile(r"(\d+) ?s(?:ec\w*)?")
 
@@ -31,12 +32,14 @@ def review_delivery(conf: Doveconf, settings: DeliverySettings) -> Iterator[Rema
             "the plugin sieve is not loaded, so no mail is decrypted",
             "add sieve to mail_plugins of the protocol lmtp",
         )
-    if not _names(conf, "sieve_global_extensions", EXTENSION):
+    for needed in _NEEDED:
+        if _names(conf, "sieve_global_extensions", needed) or _names(conf, "sieve_extensions", needed):
+            continue
         yield Remark(
             Severity.ERROR,
             "sieve_global_extensions",
-            f"{EXTENSION} is not among them, so the script mailsigil-decrypt.sieve does not run",
-            f"add {EXTENSION}, as in contrib/dovecot/sieve",
+            f"{needed} is not among them, so the script mailsigil-decrypt.sieve does not run",
+            f"add {needed}, as in contrib/dovecot/sieve",
         )
     match = _SECONDS.fullmatch(_setting(conf, "sieve_filter_exec_timeout"))
     seconds = int(match[1]) if match else _DEFAULT_SECONDS

@@ -1,6 +1,9 @@
 """The delivery filter: answers Dovecot's Sieve with the decrypted message, or says that it stays as it is.
 
 Nothing is answered before everything is done, so a failure never leaves half a message behind.
+
+On top of each message that goes back stands a field that says what became of it; the Sieve script makes a
+keyword of the first such field and removes all of them, so that a sender's own count for nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +31,10 @@ log = logging.getLogger("mailsigil.delivery")
 
 IO_SECONDS: Final = 10.0
 """For each piece that is read or written."""
+MARK: Final = b"Mailsigil-Decryption"
+"""The field; its values are those of ``Delivered``."""
 _SHOWN: Final = 120
+_TROUBLE: Final = (Delivered.CLOSED, Delivered.UNAVAILABLE)
 
 
 class DeliveryFilter:
@@ -81,12 +87,9 @@ class DeliveryFilter:
             return
         try:
             _tell(mailbox, received, delivery, (self._clock() - started) * 1000)
-            if delivery.outcome is Delivered.CLOSED:
-                connected.sendall(FAILED)
-            elif delivery.outcome is Delivered.KEPT:
-                _send(connected, (received.head, *received.body.chunks()))
-            else:
-                _send(connected, delivery.chunks())
+            connected.sendall(b"%b: %b\r\n" % (MARK, delivery.outcome.value.encode("ascii")))
+            opened = delivery.outcome is Delivered.DECRYPTED
+            _send(connected, delivery.chunks() if opened else (received.head, *received.body.chunks()))
         finally:
             delivery.close()
 
@@ -107,7 +110,7 @@ def _tell(mailbox: Mailbox, received: Received, delivery: Delivery, milliseconds
     if delivery.plan is not None:
         details += delivery.plan.details
     text = " ".join(f"{name}={_shown(value)}" for name, value in details if value)
-    level = logging.WARNING if delivery.outcome is Delivered.CLOSED else logging.INFO
+    level = logging.WARNING if delivery.outcome in _TROUBLE else logging.INFO
     log.log(level, "%s %s ms=%.0f", delivery.outcome.value, text, milliseconds)
 
 

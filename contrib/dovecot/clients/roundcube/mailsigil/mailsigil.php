@@ -18,6 +18,8 @@ class mailsigil extends rcube_plugin
     /** Keyword (as Roundcube keeps it: in capitals, without "$"), style and label; the first one counts. */
     private const LABELS = [
         'DECRYPTION_FAILED' => ['closed', 'Could not be decrypted'],
+        'DECRYPTION_WITHHELD' => ['closed', 'Not decrypted: may have been altered'],
+        'DECRYPTION_UNAVAILABLE' => ['closed', 'Not decrypted: nobody could try'],
         'SIGNATURE_INVALID' => ['invalid', 'Signature invalid'],
         'SIGNATURE_MISMATCH' => ['doubtful', 'Signed by somebody else'],
         'SIGNATURE_UNTRUSTED' => ['doubtful', 'Signer not trusted'],
