@@ -9,7 +9,7 @@ import os
 import smtplib
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -70,9 +70,15 @@ def message(author: str, *, subject: str, text: str, name: str = "", to: str = B
 
 @contextmanager
 def tagged_site(
-    *, root: Path | None = None, settings: Mapping[str, str] | None = None
+    *,
+    root: Path | None = None,
+    settings: Mapping[str, str] | None = None,
+    add_keys: Callable[[Path], None] = lambda folder: None,
 ) -> Iterator[TaggedSite]:
-    """Starts everything in a folder of its own, and ends it. Skips where servers or rights are missing."""
+    """Starts everything in a folder of its own, and ends it. Skips where servers or rights are missing.
+
+    ``add_keys`` may put more into the key folder, before the key agent reads it.
+    """
     if os.geteuid() != 0:
         pytest.skip("only root can start a private Postfix")
     with ExitStack() as stack:
@@ -80,14 +86,20 @@ def tagged_site(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mailsigil-tags-")))
         folder.chmod(0o755)
         try:
-            yield _start(folder, stack, root, settings or {})
+            yield _start(folder, stack, root, settings or {}, add_keys)
         except DemoError as error:
             if "is missing" in str(error):
                 pytest.skip(str(error))
             raise
 
 
-def _start(folder: Path, stack: ExitStack, root: Path | None, settings: Mapping[str, str]) -> TaggedSite:
+def _start(
+    folder: Path,
+    stack: ExitStack,
+    root: Path | None,
+    settings: Mapping[str, str],
+    add_keys: Callable[[Path], None],
+) -> TaggedSite:
     (folder / "dovecot").mkdir(mode=0o755)
     dovecot = sieve_dovecot(folder / "dovecot", {BOB: PASSWORD}, host=HOST, root=root)
     given = {
@@ -98,12 +110,18 @@ def _start(folder: Path, stack: ExitStack, root: Path | None, settings: Mapping[
         **settings,
     }
     organisation = found(folder / "mailsigil", now=datetime.now(UTC), dns_port=9, settings=given)
+    add_keys(organisation.folder / "keys")
     stack.enter_context(dovecot)
     compile_scripts(dovecot)
     command = [sys.executable, "-m", "mailsigil", "run", "--config", str(organisation.config)]
     service = Daemon(command, log=folder / "mailsigil.log")
     stack.callback(service.stop)
-    service.wait_until(lambda: accepts(str(organisation.milter_socket)))
+    sockets = (
+        organisation.milter_socket,
+        folder / "mailsigil" / "decrypt.sock",
+        dovecot.folder / FILTERS / "mailsigil-decrypt",
+    )
+    service.wait_until(lambda: all(accepts(str(each)) for each in sockets))
     ports = free_port(), free_port()
     ours = (f"unix:{organisation.milter_socket}",)
     listeners = (

@@ -39,8 +39,8 @@ TAGS = (
 
 @pytest.fixture(scope="module", params=ROOTS)
 def site(request: pytest.FixtureRequest) -> Iterator[TaggedSite]:
-    with tagged_site(root=request.param) as running:
-        person("rsa", address=BOB).write(running.organisation.folder / "keys", "bob.pem")
+    bob = person("rsa", address=BOB)
+    with tagged_site(root=request.param, add_keys=lambda folder: bob.write(folder, "bob.pem")) as running:
         yield running
 
 
