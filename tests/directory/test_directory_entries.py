@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailsigil.directory.entries import EntryReader
 from mailsigil.directory.entry import Entry, dn_key, parse_time
 from mailsigil.directory.filters import all_of, any_of, equal, escape
 from mailsigil.directory.groups import all_groups, find_loop
 from mailsigil.directory.ldap_directory import _spellings
-from mailsigil.directory.profiles import inactive
+from mailsigil.directory.profiles import OPENLDAP, inactive
 
 PACKAGE = Path(__file__).resolve().parent.parent.parent / "milter" / "mailsigil"
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -166,3 +167,22 @@ def test_a_deep_chain_of_groups_ends() -> None:
     assert find_loop({str(one): map(str, more) for one, more in edges.items()}) == ()
     groups, _ = all_groups("0", lambda one: frozenset({str(int(one) + 1)}))
     assert 1000 <= len(groups) <= 1002
+
+
+@pytest.mark.parametrize(
+    ("level", "employees", "is_told"),
+    [("V3", "V3", False), ("v3", "V3", False), ("V1", "V1", False), ("V4", "V1", True), ("X", "V1", True)],
+)
+def test_what_everybody_of_an_organisation_may_say(level: str, employees: str, is_told: bool) -> None:
+    entry = Entry(
+        "cn=Bank",
+        {
+            "cn": (b"Bank",),
+            "mailsigildomain": (b"bank.example",),
+            "mailsigilvalidatedlevel": (level.encode(),),
+        },
+    )
+    reader = EntryReader(profile=OPENLDAP, domains=frozenset({"bank.example"}))
+    organisation, problems = reader.organisation(entry)
+    assert organisation.employees == employees
+    assert bool(problems) is is_told

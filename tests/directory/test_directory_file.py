@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mailsigil.directory.api import Directory
 from mailsigil.directory.file import FileDirectory
+from mailsigil.policy.entitlement import entitlement
 from mailsigil.policy.model import Form, SigningMode, Unauthorised
 from mailsigil.policy.resolve import resolve
 
@@ -151,7 +153,22 @@ def test_several_client_rules_add_up(tmp_path: Path) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=100))
 def test_arbitrary_questions_find_nothing(directory: Directory, text: str) -> None:
+    # Names that stand in these sources are tried as well.
+    assume(text.lower() != "alice" and not text.lower().endswith("@bank.example"))
     assert directory.person_by_login(text) is None
     assert directory.person_by_address(text) is None
     assert directory.client_may_send_as(text) == ()
     assert len(directory.policies(text)) == 1
+
+
+def test_what_everybody_of_an_organisation_may_say(tmp_path: Path) -> None:
+    directory = _load(
+        tmp_path,
+        '[[organisation]]\nname = "Bank"\ndomains = ["bank.example"]\nvalidated_until = 2038-01-01\n'
+        'employees = "V3"\n[[person]]\naddress = "alice@bank.example"\n',
+    )
+    now = datetime(2026, 11, 22, tzinfo=UTC)
+    listed = entitlement(directory.identity("alice@bank.example"), at=now)
+    assert listed.levels == {"V1", "V3"}
+    assert "everybody of Bank has V3" in listed.reason
+    assert entitlement(directory.identity("eve@bank.example"), at=now).levels == {"V1"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -54,6 +55,33 @@ def _person(level: str, until: datetime | None = LATER) -> Validation:
 )
 def test_levels(person: Validation | None, organisation: Organisation | None, levels: str) -> None:
     facts = IdentityFacts(source="uid=a", validation=person, organisation=organisation)
+    assert entitlement(facts, at=NOW).levels == set(levels.split())
+
+
+_ALL_V3 = replace(_bank(LATER), employees=IdentityLevel.V3)
+
+
+@pytest.mark.parametrize(
+    ("person", "organisation", "is_listed", "levels"),
+    [
+        pytest.param(None, _ALL_V3, True, "V1 V3", id="an employee whom nobody validated"),
+        pytest.param(None, _ALL_V3, False, "V1", id="nobody in the directory"),
+        pytest.param(
+            None, replace(_ALL_V3, validated_until=BEFORE), True, "V1", id="the organisation lapsed"
+        ),
+        pytest.param(None, replace(_ALL_V3, validated_until=None), True, "V1", id="never validated"),
+        pytest.param(_person("V4"), _ALL_V3, True, "V1 V2 V3 V4", id="validated"),
+        pytest.param(_person("V4", BEFORE), _ALL_V3, True, "V1 V3", id="the person's validation lapsed"),
+        pytest.param(_person("V1"), _ALL_V3, True, "V1", id="a record of one's own goes before"),
+        pytest.param(
+            None, replace(_ALL_V3, employees=IdentityLevel.V4), True, "V1", id="never a person's name"
+        ),
+    ],
+)
+def test_what_all_employees_may_say(
+    person: Validation | None, organisation: Organisation, is_listed: bool, levels: str
+) -> None:
+    facts = IdentityFacts(source="-", validation=person, organisation=organisation, is_listed=is_listed)
     assert entitlement(facts, at=NOW).levels == set(levels.split())
 
 

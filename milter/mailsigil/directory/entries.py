@@ -163,6 +163,7 @@ class EntryReader:
             source=entry.dn,
             domains=tuple(domain for text in texts if (domain := self._domain(text, notes))),
             validated_until=until,
+            employees=self._employees(entry, notes),
             key_service=entry.text(profile["key_service"])[:200],
         )
         return organisation, notes.problems
@@ -227,6 +228,16 @@ class EntryReader:
                 # The rule stays: mail that it covers waits, in place of being signed otherwise.
                 notes.note(no_such_source(rule.source, self.sources))
         return rules
+
+    def _employees(self, entry: Entry, notes: _Notes) -> IdentityLevel:
+        text = entry.text(self.profile["validated_level"])
+        if not text:
+            return IdentityLevel.V1
+        # What names a person is said of nobody whom nobody looked at.
+        if text.upper() not in (IdentityLevel.V1, IdentityLevel.V3):
+            notes.note(f'gives all its people "{text}"; write V3 or V1. They count as not validated')
+            return IdentityLevel.V1
+        return IdentityLevel(text.upper())
 
     def _validation(self, entry: Entry, notes: _Notes) -> Validation | None:
         text = entry.text(self.profile["validated_level"])

@@ -14,7 +14,7 @@ from mailsigil.directory.certificate_rules import known_source, no_such_source
 from mailsigil.directory.duplicates import duplicates, fold_login
 from mailsigil.directory.policy_file import OrganisationKeys, PersonKeys, PolicyFile, PolicyKeys
 from mailsigil.policy.entitlement import IdentityFacts, Organisation, Validation
-from mailsigil.policy.model import PolicyEntry, Scope
+from mailsigil.policy.model import IdentityLevel, PolicyEntry, Scope
 from mailsigil.policy.patterns import matches_any
 
 MAX_LOGIN = 1024
@@ -162,6 +162,7 @@ class FileDirectory:
             active=main not in self.disabled,
             validation=self.validations.get(main),
             organisation=self.organisation(address_key.rpartition("@")[2]),
+            is_listed=person is not None,
         )
 
     def people(self) -> Iterator[Listed]:
@@ -226,6 +227,7 @@ def _organisation(document: Document[PolicyFile], keys: OrganisationKeys, number
         source=_where(document, ("organisation", number), keys.name),
         domains=keys.domains,
         validated_until=keys.validated_until,
+        employees=IdentityLevel(keys.employees),
         key_service=keys.key_service,
     )
 

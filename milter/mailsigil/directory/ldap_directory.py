@@ -147,6 +147,7 @@ class LdapDirectory:
             active=not record.inactive,
             validation=record.validation,
             organisation=organisation,
+            is_listed=True,
             must_be_validated=self.settings.require_validation,
         )
 

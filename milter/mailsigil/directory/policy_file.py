@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
@@ -135,6 +135,10 @@ class OrganisationKeys(BaseModel):
     domains: List[DomainName] = Field(min_length=1, description="Its mail domains.")
     validated_until: Moment | None = Field(
         default=None, description="While its validation holds its people may sign V3 and V4."
+    )
+    employees: Literal["V1", "V3"] = Field(
+        default="V1",
+        description="What everybody listed here may say without a validation of their own.",
     )
     key_service: str = Field(default="", max_length=200, description="Which authority serves it.")
 

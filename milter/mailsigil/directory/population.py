@@ -49,6 +49,7 @@ def population(
                     active=not record.inactive,
                     validation=record.validation,
                     organisation=organisation(address.rpartition("@")[2]),
+                    is_listed=True,
                     must_be_validated=directory.settings.require_validation,
                 ),
                 policies=tuple(rule.entry for rule in rules.rules if rule.applies(address, member_of)),

@@ -38,6 +38,8 @@ class Organisation:
     domains: tuple[str, ...]
     validated_until: datetime | None = None
     """Aware; None: its validation is not recorded, which counts as none."""
+    employees: IdentityLevel = IdentityLevel.V1
+    """What all its people may say without a validation of their own: V3, or V1."""
     key_service: str = ""
     """Which key management or authority serves it, for an administrator."""
 
@@ -54,6 +56,8 @@ class IdentityFacts:
     organisation: Organisation | None = None
     must_be_validated: bool = False
     """What the directory does not say is not so, even where it speaks of no organisation."""
+    is_listed: bool = False
+    """The directory has a person of this address."""
     trouble: str = ""
     """Why the entries cannot be believed; such a sender is entitled to nothing."""
 
@@ -113,12 +117,20 @@ def domain_entitlement(facts: IdentityFacts, *, at: datetime) -> Entitlement:
 def _person(facts: IdentityFacts, at: datetime) -> tuple[frozenset[IdentityLevel], str]:
     validation = facts.validation
     if validation is None:
-        return IdentityLevel.V1.contained, f"nobody validated this sender ({facts.source})"
+        return _employee(facts, f"nobody validated this sender ({facts.source})")
     until = "" if validation.until is None else f" until {validation.until:%Y-%m-%d %H:%M}"
     by = f" by {validation.by}" if validation.by else ""
     if validation.until is not None and validation.until <= at:
-        return IdentityLevel.V1.contained, f"the validation as {validation.level} lapsed: it held{until}"
+        return _employee(facts, f"the validation as {validation.level} lapsed: it held{until}")
     return validation.level.contained, f"validated as {validation.level}{by}{until} ({facts.source})"
+
+
+def _employee(facts: IdentityFacts, why: str) -> tuple[frozenset[IdentityLevel], str]:
+    """What everybody in the directory may say: that the organisation is known, or nothing of it."""
+    organisation = facts.organisation
+    if organisation is None or not facts.is_listed or organisation.employees is not IdentityLevel.V3:
+        return IdentityLevel.V1.contained, why
+    return IdentityLevel.V3.contained, f"{why}, and everybody of {organisation.name} has V3"
 
 
 def _organisation(organisation: Organisation | None, at: datetime) -> tuple[bool, str]:
