@@ -1,0 +1,263 @@
+"""A mail site whose people are in LDAP alone: no key, no certificate, and nobody who makes any."""
+
+from __future__ import annotations
+
+import os
+import re
+import smtplib
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from integration.ldap_house import ALL_SIGN, FRAME, ORGANISATION, directory_lines, slapd
+from integration.mailroom import Mailroom
+from mailsigil.cli.sync import command as sync
+from mailsigil.config.loading import load_settings
+from mailsigil.demo.organisation import DOMAIN
+from mailsigil.demo.programs import DemoError
+from mailsigil.demo.site import Site
+from mailsigil.demo.slapd import SUFFIX, Slapd
+from mailsigil.directory.opening import open_directory
+from mailsigil.keys.authority import Authority
+from mailsigil.lifecycle.run import begin, open_house
+
+PEOPLE = tuple(f"{name}@{DOMAIN}" for name in ("alice", "bob", "carol", "dave", "erin", "frank"))
+ORGANISATION_DN = f"cn=Example Bank,ou=mailsigil,{SUFFIX}"
+
+_SOURCE = """name = "ca"
+kind = "embedded"
+domains = ["bank.example"]
+[source.embedded]
+folder = "{folder}/ca"
+[source.enrolment]
+state = "{folder}/state"
+"""
+_LIFECYCLE = """enabled = true
+every_minutes = {minutes}
+database = "sqlite:///{folder}/db/lifecycle.db"
+clock_days = 1000
+max_revoked = 100
+provision_seconds = 4
+"""
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A mail as it arrived outside, verified by openssl."""
+
+    content: bytes
+    subject: dict[str, str]
+    serial: str
+    level: str
+    certificate: x509.Certificate
+
+
+class LifecycleHouse:
+    """Hires, changes, dismisses; sends mail and looks at it from outside."""
+
+    def __init__(self, mailroom: Mailroom, server: Slapd) -> None:
+        self.mailroom = mailroom
+        self.server = server
+        self.folder = mailroom.site.folder
+        self.config = mailroom.site.organisation.config
+        self.sent = Counter[str]()
+        """Mails that arrived, by sender."""
+        self.ca = self.folder / "ca"
+
+    # The directory
+
+    def hire(self, uid: str, given: str, surname: str, *, title: str = "", validated: bool = False) -> str:
+        """Add an entry, as any directory has it; gives the address."""
+        lines = [
+            f"dn: uid={uid},ou=people,{SUFFIX}",
+            "objectClass: inetOrgPerson",
+            f"uid: {uid}",
+            f"cn: {given} {surname}",
+            f"givenName: {given}",
+            f"sn: {surname}",
+            f"mail: {uid}@{DOMAIN}",
+        ]
+        lines += [f"title: {title}"] if title else []
+        self.server.add("\n".join(lines) + "\n")
+        if validated:
+            self.validate(uid)
+        return f"{uid}@{DOMAIN}"
+
+    def validate(self, uid: str) -> None:
+        """Somebody has looked at the person's papers."""
+        self.change(
+            uid,
+            "add: objectClass\nobjectClass: mailsigilPerson\n-\nadd: mailsigilValidatedLevel\n"
+            "mailsigilValidatedLevel: V4\n-\nadd: mailsigilValidatedUntil\n"
+            "mailsigilValidatedUntil: 20381231235959Z",
+        )
+
+    def change(self, uid: str, lines: str) -> None:
+        """Change an entry of a person."""
+        self.server.modify(f"dn: uid={uid},ou=people,{SUFFIX}\nchangetype: modify\n{lines}\n")
+
+    def dismiss(self, uid: str) -> None:
+        """Delete an entry."""
+        self.server.modify(f"dn: uid={uid},ou=people,{SUFFIX}\nchangetype: delete\n")
+
+    def organisation_until(self, end: datetime) -> None:
+        """Record until when the organisation is validated."""
+        self.server.modify(
+            f"dn: {ORGANISATION_DN}\nchangetype: modify\nreplace: mailsigilIdentityValidUntil\n"
+            f"mailsigilIdentityValidUntil: {end:%Y%m%d%H%M%SZ}\n"
+        )
+
+    # The lifecycle
+
+    def sync(self) -> str:
+        """What an administrator runs."""
+        done = CliRunner().invoke(sync, ["--config", str(self.config)])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    def sync_in_the_past(self, days: int) -> None:
+        """A run as it was so many days ago."""
+        settings = load_settings(self.config)
+        past = datetime.now(UTC) - timedelta(days=days)
+        house = open_house(settings, open_directory(settings), now=lambda: past)
+        try:
+            with begin(house, who="a timer of then") as run:
+                assert run.carry_out(run.plan()).is_whole
+        finally:
+            house.close()
+
+    # Mail
+
+    def signed(self, address: str, until: Callable[[Signed], object] = lambda signed: True) -> Signed:
+        """A mail from submission to the outside; openssl looks at its signature and its signer.
+
+        The agent finds what a run changed within seconds: with ``until``, mails are sent until it did.
+        """
+        deadline = time.monotonic() + 40
+        while True:
+            try:
+                signed = self._signed(address)
+                if until(signed):
+                    return signed
+                found = str(signed.subject)
+            except smtplib.SMTPDataError as error:
+                # Deferred, as mail is while the agent does not know yet: clients try again.
+                if error.smtp_code != 451:
+                    raise
+                found = str(error)
+            assert time.monotonic() < deadline, found
+            time.sleep(0.3)
+
+    def _signed(self, address: str) -> Signed:
+        content = self._sent(address)
+        with tempfile.TemporaryDirectory() as name:
+            mail, signer = Path(name) / "mail.eml", Path(name) / "signer.pem"
+            mail.write_bytes(content)
+            command = [
+                "openssl",
+                "cms",
+                "-verify",
+                "-in",
+                mail,
+                "-CAfile",
+                self.ca / "root.pem",
+                "-purpose",
+                "smimesign",
+            ]
+            done = subprocess.run([*command, "-signer", signer, "-out", "/dev/null"], capture_output=True)
+            assert done.returncode == 0, done.stderr.decode()
+            show = ["openssl", "x509", "-noout", "-in", signer, "-subject", "-serial", "-nameopt"]
+            told = subprocess.run([*show, "sep_multiline,utf8,sname"], check=True, capture_output=True)
+            certificate = x509.load_pem_x509_certificate(signer.read_bytes())
+        lines = told.stdout.decode().splitlines()
+        subject = dict(line.strip().split("=", 1) for line in lines if line.startswith("    "))
+        (serial,) = (line.removeprefix("serial=") for line in lines if line.startswith("serial="))
+        return Signed(content, subject, serial.lower().lstrip("0"), self.level_shown(content), certificate)
+
+    def level_shown(self, content: bytes) -> str:
+        """What a reader is told about a mail that comes in again."""
+        shown = self.mailroom.bring(content, mail_from=PEOPLE[0])
+        (text,) = re.findall(rb"^Verified-Identity: ([A-Za-z0-9]+)", shown, re.MULTILINE)
+        return str(text.decode())
+
+    def refused(self, address: str) -> int:
+        """The code with which mails are refused, from a few seconds on."""
+        deadline = time.monotonic() + 40
+        while time.monotonic() < deadline:
+            try:
+                self._sent(address)
+            except smtplib.SMTPResponseException as error:
+                return error.smtp_code
+            time.sleep(0.3)
+        raise AssertionError("the mails were taken")
+
+    def _sent(self, address: str) -> bytes:
+        content = f"From: <{address}>\r\nTo: bob@customer.example\r\nSubject: Hello\r\n\r\nText\r\n".encode()
+        arrived = self.mailroom.send(content, address).content
+        self.sent[address] += 1
+        return arrived
+
+    def is_revoked(self, signed: Signed) -> bool:
+        """Ask openssl and the authority's list about the certificate of a mail that was sent before."""
+        with tempfile.TemporaryDirectory() as name:
+            leaf, bundle = Path(name) / "leaf.pem", Path(name) / "bundle.pem"
+            leaf.write_bytes(_pem(signed.certificate))
+            crl = self.ca / "issuing.crl"
+            bundle.write_bytes((self.ca / "root.pem").read_bytes() + _crl_pem(crl.read_bytes()))
+            command = ["openssl", "verify", "-crl_check", "-CAfile", bundle]
+            done = subprocess.run(
+                [*command, "-untrusted", self.ca / "issuing.pem", leaf], capture_output=True, check=False
+            )
+        said = (done.stdout + done.stderr).decode()
+        assert ("certificate revoked" in said) is (done.returncode != 0), said
+        return done.returncode != 0
+
+
+@contextmanager
+def lifecycle_house(*, minutes: float = 0) -> Iterator[LifecycleHouse]:
+    """Start slapd, Postfix and `mailsigil run`: the key folder is empty, and stays so."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can start a private Postfix")
+    # Not pytest's folder: Postfix's own user has to reach the socket.
+    with tempfile.TemporaryDirectory(prefix="mailsigil-life-") as name:
+        folder = Path(name)
+        # It is old enough to have issued what is to be renewed now.
+        founded = datetime.now(UTC) - timedelta(days=400)
+        Authority.init(folder / "ca", organisation="Example Bank", now=founded)
+        server = slapd(folder / "slapd", [FRAME, f"{ORGANISATION}mailsigilValidatedLevel: V3\n", ALL_SIGN])
+        settings = {
+            "[directory]": directory_lines(server, cache_seconds=0),
+            "[source]": _SOURCE.format(folder=folder),
+            "lifecycle": _LIFECYCLE.format(folder=folder, minutes=minutes),
+            "[trust]": f'name = "old"\nfiles = ["{folder}/ca/root.pem"]\nasserts = ["mailsigil"]\n',
+            "usage": "flush_seconds = 0.5\n",
+        }
+        try:
+            with (
+                server,
+                Site(folder, employees=(), logins=PEOPLE, policy="# in LDAP\n", settings=settings) as running,
+            ):
+                yield LifecycleHouse(Mailroom(running), server)
+        except DemoError as error:
+            if "is missing" in str(error):
+                pytest.skip(str(error))
+            raise
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def _crl_pem(der: bytes) -> bytes:
+    return x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)
