@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mailsigil.ca.published import PublishedApplication
@@ -102,6 +102,7 @@ def test_a_nonce_out_of_bounds(authority: Authority) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(junk=st.binary(max_size=200), at=st.integers(0, 120), mixed=st.booleans())
+@example(junk=b"\0", at=19, mixed=True).via("a question that is no DER went into the answer")
 def test_hostile_requests(authority: Authority, junk: bytes, at: int, mixed: bool) -> None:
     sample = asked(authority.issuing, authority.root, nonce=b"n" * 8)
     request = sample[:at] + junk + sample[at + len(junk) :] if mixed else junk

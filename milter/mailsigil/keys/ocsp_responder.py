@@ -78,7 +78,7 @@ class OcspResponder:
         try:
             parsed = ocsp.OCSPRequest.load(request, strict=True)
             body = parsed["tbs_request"]
-            questions = [each["req_cert"] for each in body["request_list"]]
+            questions = [_canonical(each["req_cert"]) for each in body["request_list"]]
             nonce = _nonce(body)
             asked = [self._meant(question) for question in questions]
             serials = [int(question["serial_number"].native) for question in questions]
@@ -152,6 +152,20 @@ class OcspResponder:
         )
         der: bytes = whole.dump()
         return der
+
+
+def _canonical(question: Any) -> ocsp.CertId:
+    """Gives the question in DER; raises ValueError for octets that stand for it in another way.
+
+    It comes back in the answer, and what is read leniently here may be unreadable for whoever asked.
+    """
+    algorithm = {"algorithm": question["hash_algorithm"]["algorithm"].native}
+    parts = {name: question[name].native for name in ("issuer_name_hash", "issuer_key_hash", "serial_number")}
+    for parameters in ({"parameters": core.Null()}, {}):
+        same = ocsp.CertId({"hash_algorithm": algorithm | parameters, **parts})
+        if same.dump() == question.dump():
+            return same
+    raise ValueError("a question that is not in DER")
 
 
 def _nonce(body: Any) -> bytes | None:
