@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dkim_signer import MESSAGE, check, record, rsa_key, sign
+from dkim_signer import MESSAGE, check, record, sign
 from mailsigil.dkim.arc import ArcResult
 from mailsigil.dkim.verdict import DkimResult, DkimWord
 from mailsigil.headers import identity_fields, strip_forged
@@ -27,6 +27,7 @@ from mailsigil.pki.names import clean_name
 from mailsigil.pki.policies import Level
 from mailsigil.plan import DeleteField
 from mailsigil.verdict import Identity, Reason, SmimeWord, Status, Verdict
+from spare_keys import rsa_key
 
 HOST = "mx.example.com"
 ALICE = Identity(
@@ -504,6 +505,25 @@ def test_stripped(name: str, value: str, goes: bool) -> None:
     field = Field(name.encode(), value.encode())
     expected = (DeleteField(name.strip(" \t").encode(), 1),) if goes else ()
     assert strip_forged([Field(b"From", b" a@b.example"), field], HOST) == expected
+
+
+@pytest.mark.parametrize("stray", [b"\r", b"\n", b"\r\r\n "], ids=["CR", "LF", "CR-fold"])
+@pytest.mark.parametrize(
+    ("hidden", "goes"),
+    [
+        (b"Verified-Identity: V4; status=trusted", True),
+        (b"VERIFIED_identity-Text : V4 Boss", True),
+        (b"Authentication-Results: mx.example.com; smime=pass", True),
+        (b"Authentication-Results: other.example; dkim=pass", False),
+        (b"Verified-Identity", False),
+        (b"X-Other: Verified-Identity: V4", False),
+    ],
+)
+def test_what_stands_behind_a_stray_line_break(stray: bytes, hidden: bytes, goes: bool) -> None:
+    """Python's parser for one takes it for a field."""
+    field = Field(b"X-Note", b" a" + stray + hidden + b"\r\n b")
+    expected = (DeleteField(b"X-Note", 2),) if goes else ()
+    assert strip_forged([Field(b"X-Note", b" x"), field], HOST) == expected
 
 
 def test_occurrences_count_all_fields_of_a_name() -> None:

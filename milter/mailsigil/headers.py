@@ -43,7 +43,8 @@ _UNCHECKED_SENTENCE = "The message was not checked."
 
 def strip_forged(fields: Sequence[Field], authserv_id: str) -> tuple[DeleteField, ...]:
     """Find the fields that only we may write: every ``Verified-Identity*``, and each
-    ``Authentication-Results`` that speaks in our name or in a name that cannot be read.
+    ``Authentication-Results`` that speaks in our name or in a name that cannot be read. A field with one of
+    these behind a stray line break, where some readers see a field of its own, is one of them.
 
     Gives deletions in the order of the fields, with occurrences counted before any edit.
     """
@@ -52,10 +53,7 @@ def strip_forged(fields: Sequence[Field], authserv_id: str) -> tuple[DeleteField
     found: list[DeleteField] = []
     for field in fields:
         seen[field.key] += 1
-        skeleton = _known_skeleton(field.name) if len(field.name) <= _USUAL_NAME else _skeleton(field.name)
-        if skeleton.startswith("verifiedidentity") or (
-            skeleton == "authenticationresults" and _speaks_for(field.value) in (own, None)
-        ):
+        if _is_ours(field.name, field.value, own) or _hides_ours(field.value, own):
             found.append(DeleteField(field.name.rstrip(b" \t"), seen[field.key]))
     return tuple(found)
 
@@ -229,6 +227,24 @@ def _listed(parts: Sequence[Sequence[str]]) -> list[str]:
 
 
 # --- Whose field is it? --------------------------------------------------------------------------------
+
+
+def _is_ours(name: bytes, value: bytes, own: str) -> bool:
+    skeleton = _known_skeleton(name) if len(name) <= _USUAL_NAME else _skeleton(name)
+    return skeleton.startswith("verifiedidentity") or (
+        skeleton == "authenticationresults" and _speaks_for(value) in (own, None)
+    )
+
+
+def _hides_ours(value: bytes, own: str) -> bool:
+    if b"\r" not in value and b"\n" not in value:
+        return False
+    lines = (line.partition(b":") for line in _STRAY.split(_FOLD.sub(b"", value))[1:])
+    return any(colon and _is_ours(name, rest, own) for name, colon, rest in lines)
+
+
+_FOLD = re.compile(rb"\r\n(?=[ \t])")
+_STRAY = re.compile(rb"[\r\n]")
 
 
 def _skeleton(name: bytes) -> str:
