@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from mailsigil.dkim.verdict import DkimResult, verify_dkim
 from mailsigil.message.fields import parse_fields
 from mailsigil.message.spool import Spool
+from spare_keys import rsa_key
 
 AT = datetime(2026, 11, 22, 2, 15, 16, tzinfo=UTC)
 DOMAIN, SELECTOR = "bank.example", "s1"
@@ -32,12 +33,6 @@ MESSAGE = (
 )
 
 Key = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
-
-
-@cache
-def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
-    """One RSA key a size, made once a run."""
-    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 
 @cache

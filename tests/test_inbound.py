@@ -6,7 +6,6 @@ import base64
 from types import SimpleNamespace
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -18,6 +17,7 @@ import bank
 import dkim
 from bank import ALICE, BOB, HOST, Done, mail, receive, signed
 from mailsigil.plan import DeleteField, Event, InsertField, Outcome
+from spare_keys import rsa_key
 from tampering import author_is, wrapped
 
 NAMES = ["Authentication-Results", "Verified-Identity", "Verified-Identity-Text"]
@@ -152,7 +152,7 @@ def _dkim_signs_at_our_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def dkim_key() -> tuple[bytes, bytes]:
     """A private key in PEM, and its record."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    key = rsa_key()
     public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
     return private, b"v=DKIM1; k=rsa; p=" + base64.b64encode(public)

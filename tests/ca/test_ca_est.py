@@ -26,6 +26,7 @@ from mailsigil.keys.newkey import NewKey
 from mailsigil.keys.profile import KeyKind, Subject
 from mailsigil.keys.subject import SubjectRequest
 from mailsigil.pki.policies import Level
+from spare_keys import rsa_key
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ALICE = "alice@bank.example"
@@ -162,7 +163,7 @@ def test_a_tampered_request_shows_no_key() -> None:
 @pytest.mark.parametrize(
     ("key", "sentence"),
     [
-        (rsa.generate_private_key(65537, 1024), "2048"),
+        (rsa_key(1024), "2048"),
         (ec.generate_private_key(ec.SECP256K1()), "curve"),
     ],
     ids=["rsa 1024", "secp256k1"],

@@ -18,11 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dkim
-from dkim_signer import AT, DOMAIN, MESSAGE, SELECTOR, check, ed_key, record, rsa_key, sign
+from dkim_signer import AT, DOMAIN, MESSAGE, SELECTOR, check, ed_key, record, sign
 from mailsigil.dkim.body import hash_body
 from mailsigil.dkim.verdict import DkimResult, DkimWord, DnsTrouble, aligned, best, verify_dkim
 from mailsigil.message.fields import parse_fields
 from mailsigil.message.spool import Spool
+from spare_keys import rsa_key
 
 RSA_RECORD = record(rsa_key())
 PASS = DkimResult(DkimWord.PASS, DOMAIN, SELECTOR)

@@ -10,12 +10,13 @@ from asn1crypto import core as asn1_core
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 
 from mailsigil.pki.path import PathStatus as S
 from pki.hostile import ROOT, TRUE, authority, below, case
 from pki.pki_make import MAIL, NOW, Made, leaf, mailbox, make, name, policies, root
 from pki.pki_raw import Raw, changed, sha1_signed, spliced
+from spare_keys import dsa_key, rsa_key
 
 ANY_POLICY = "2.5.29.32.0"
 
@@ -86,18 +87,14 @@ case("policy twice", S.MALFORMED, leaf(ROOT, policies("1.2.3", "1.2.3")), option
 # --- Keys and signatures --------------------------------------------------------------------------------
 
 
-def _rsa(bits: int, exponent: int = 65537) -> Any:
-    return rsa.generate_private_key(public_exponent=exponent, key_size=bits)
-
-
-_RSA1024, _RSA2048 = _rsa(1024), _rsa(2048)
+_RSA1024, _RSA2048 = rsa_key(1024), rsa_key()
 _WEAK = "OpenSSL's default is 80 bits of security, RFC 8550 4.3 and we want 2048 bits of RSA"
 case("RSA 1024, sender", S.WEAK, leaf(ROOT, key=_RSA1024), why=_WEAK)
 below(S.WEAK, "RSA 1024, authority", authority(key=_RSA1024), why=_WEAK)
 _WEAK_ROOT = root(key=_RSA1024)
 case("RSA 1024, root", S.WEAK, leaf(_WEAK_ROOT), anchor=_WEAK_ROOT, why=_WEAK)
-case("RSA 2048 with exponent 3", TRUE, leaf(ROOT, key=_rsa(2048, 3)))
-case("RSA 2040", S.WEAK, leaf(ROOT, key=_rsa(2040)), why=_WEAK)
+case("RSA 2048 with exponent 3", TRUE, leaf(ROOT, key=rsa_key(2048, 3)))
+case("RSA 2040", S.WEAK, leaf(ROOT, key=rsa_key(2040)), why=_WEAK)
 
 
 def _exponent(number: int) -> Callable[[Any], None]:
@@ -116,7 +113,7 @@ for _number, _note in ((1, "1"), (2, "2"), ((1 << 1024) + 1, "of a thousand bits
         changed(leaf(ROOT, key=_RSA2048), ROOT, _exponent(_number)),
         why="a verification with it proves nothing, or costs too much",
     )
-case("DSA", S.WEAK, leaf(ROOT, key=dsa.generate_private_key(2048)), why="RFC 8550 4.3: historic")
+case("DSA", S.WEAK, leaf(ROOT, key=dsa_key()), why="RFC 8550 4.3: historic")
 case("secp256k1", S.WEAK, leaf(ROOT, key=ec.generate_private_key(ec.SECP256K1())), why="a curve not for mail")
 case("P-224", S.WEAK, leaf(ROOT, key=ec.generate_private_key(ec.SECP224R1())), why="112 bits of security")
 case("P-521", TRUE, leaf(ROOT, key=ec.generate_private_key(ec.SECP521R1())))

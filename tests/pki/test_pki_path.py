@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from mailsigil.pki.anchors import AnchorSet, TrustStore
 from mailsigil.pki.path import PathStatus, PathValidator
 from pki.pki_make import MAIL, NOW, Made, leaf, mailbox, make, name, policies, root, smtp_utf8, usage
+from spare_keys import dsa_key, rsa_key
 
 ROOT = root()
 ISSUING = make(name(cn="Issuing"), ROOT, policies("2.5.29.32.0"), ca=True, path_length=0)
-RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+RSA_KEY = rsa_key()
 PSS = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
 SAN = x509.SubjectAlternativeName
 EKU = x509.ExtendedKeyUsage
@@ -86,9 +87,7 @@ TLS_CA = make(name(cn="TLS CA"), ROOT, EKU([ExtendedKeyUsageOID.SERVER_AUTH]), c
 ANY_CA = make(name(cn="Any CA"), ROOT, EKU([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]), ca=True)
 OLD_CA = make(name(cn="Old CA"), ROOT, ca=True, days=(-10, -5))
 SHA1_CA = make(name(cn="SHA1 CA"), ROOT, ca=True, hash_=hashes.SHA224())
-WEAK_CA = make(
-    name(cn="Weak CA"), ROOT, ca=True, key=rsa.generate_private_key(public_exponent=65537, key_size=1024)
-)
+WEAK_CA = make(name(cn="Weak CA"), ROOT, ca=True, key=rsa_key(1024))
 TOO_DEEP = make(name(cn="Too deep"), ISSUING, ca=True)
 EMPTY_CA = make(x509.Name([]), ROOT, ca=True)
 UTF8 = SAN([smtp_utf8("ä@other.example")])
@@ -147,7 +146,7 @@ CASES = [
     ),
     case(S.WEAK, leaf(ROOT, key=WEAK_CA.key), id="RSA-1024 leaf"),
     case(S.WEAK, leaf(WEAK_CA), WEAK_CA, id="RSA-1024 authority"),
-    case(S.WEAK, leaf(ROOT, key=dsa.generate_private_key(2048)), id="DSA leaf"),
+    case(S.WEAK, leaf(ROOT, key=dsa_key()), id="DSA leaf"),
     case(S.WEAK, leaf(ROOT, key=ec.generate_private_key(ec.SECP256K1())), id="curve not accepted"),
     case(S.WEAK, leaf(SHA1_CA), SHA1_CA, id="short hash on an authority"),
     case(S.CONSTRAINT, leaf(NO_CA), NO_CA, id="issuer is no CA"),

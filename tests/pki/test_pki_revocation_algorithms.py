@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509 import ocsp
 
@@ -24,11 +24,12 @@ from mailsigil.pki.signatures import signed_part
 from pki import pki_make as make
 from pki import publisher as pub
 from pki.pki_make import Made
+from spare_keys import rsa_key
 
 GOOD, REVOKED = RevocationStatus.GOOD, RevocationStatus.REVOKED
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAYS = ((NOW - make.NOW).days - 2, (NOW - make.NOW).days + 30)
-RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+RSA = rsa_key()
 P256 = ec.generate_private_key(ec.SECP256R1())
 PSS = ("rsa_padding_mode:pss",)
 
