@@ -169,7 +169,7 @@ def _within(path: KeyPath) -> str:
 def _unknown(path: KeyPath, model: type[BaseModel]) -> str:
     name = _key(path)
     known = known_keys(model, path[:-1])
-    hint = suggestion(name, known) or _home(name, model)
+    hint = suggestion(name, known) or _home(name, model) or f"; known are: {', '.join(known)}"
     if len(path) == 1:
         return f'unknown section or key "{name}"{hint}'
     return f'unknown key "{name}"{_within(path)}{hint}'
