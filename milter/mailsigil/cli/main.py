@@ -6,6 +6,8 @@ Each command lives in the file of its name and is imported only when it is asked
 
 from __future__ import annotations
 
+import difflib
+import errno
 import importlib
 import logging
 import os
@@ -14,6 +16,11 @@ import threading
 from typing import Final, NoReturn
 
 import click
+
+from mailsigil.cli.misuse import Misuse
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""How the system refuses to write what a command has to say."""
 
 UNEXPECTED: Final = 70
 """Exit status of a mistake in mailsigil itself (EX_SOFTWARE of sysexits.h)."""
@@ -54,6 +61,14 @@ class _Commands(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        if near and args[0] not in COMMANDS:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{near[0]}'?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -76,8 +91,13 @@ def main() -> NoReturn:
     except SystemExit as end:
         _leave(end.code if isinstance(end.code, int) else 0 if end.code is None else UNEXPECTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            _discard_output()
+            refusal = Misuse(f"the output cannot be written: {error.strerror}; make room, and try again")
+            refusal.show()
+            _leave(refusal.exit_code)
         if os.environ.get("MAILSIGIL_DEBUG"):
             raise
         click.echo(
@@ -87,6 +107,11 @@ def main() -> NoReturn:
         )
         _leave(UNEXPECTED)
     _leave(0)
+
+
+def _discard_output() -> None:
+    # What is still in memory would fail once more when the interpreter ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave(status: int) -> NoReturn:
