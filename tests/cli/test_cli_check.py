@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import getpass
 import json
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mailsigil.cli.check import command
+from mailsigil.cli.ca import command as ca
+from mailsigil.cli.check import command, everything
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 USER = getpass.getuser()
@@ -39,6 +42,19 @@ def _authority(path: Path, *, until: datetime.datetime) -> None:
     path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
 
+@functools.cache
+def _key() -> bytes:
+    """A key with its certificate, of an authority that is forgotten."""
+    with tempfile.TemporaryDirectory() as folder:
+        for arguments in (
+            ["init", "--organisation", "Example"],
+            ["issue", "--level", "V1", "--address", "alice@bank.example"],
+        ):
+            done = CliRunner().invoke(ca, [*arguments, "--dir", f"{folder}/ca"])
+            assert done.exit_code == 0, done.output
+        return Path(folder, "ca", "keys", "alice@bank.example.pem").read_bytes()
+
+
 class House:
     """A complete installation under one folder."""
 
@@ -47,6 +63,9 @@ class House:
         self.cache = folder / "cache"
         self.run.mkdir()
         self.keys.mkdir(mode=0o700)
+        self.key = self.keys / "first.pem"
+        self.key.touch(mode=0o600)
+        self.key.write_bytes(_key())
         self.policy, self.root, self.config = folder / "policy.toml", folder / "root.pem", folder / "m.toml"
         shutil.copy(ROOT / "policies" / "example-policy.toml", self.policy)
         _authority(self.root, until=datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC))
@@ -127,13 +146,40 @@ def test_expired_anchor(house: House) -> None:
 
 
 def test_absent_key_folder(house: House) -> None:
-    house.keys.rmdir()
+    shutil.rmtree(house.keys)
     _expect(house.check(), "error", f"{house.keys} does not exist", f"install -d -m 0700 {house.keys}")
 
 
 def test_key_folder_that_others_write_to(house: House) -> None:
     house.keys.chmod(0o770)
     _expect(house.check(), "error", "may put keys into", f"chmod go-w {house.keys}")
+
+
+def test_no_key(house: House) -> None:
+    house.key.unlink()
+    _expect(house.check(), "warning", f"there is no key in {house.keys}", "mailsigil ca issue")
+
+
+def test_wrong_passphrase(house: House) -> None:
+    key = serialization.load_pem_private_key(_key(), None)
+    sealed = serialization.BestAvailableEncryption(b"right")
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, sealed)
+    certificates = _key()[_key().index(b"-----BEGIN CERTIFICATE") :]
+    house.key.write_bytes(pem + certificates)
+    opener = house.key.with_suffix(".pass")
+    for passphrase, right in ((b"wrong", False), (b"right", True)):
+        opener.touch(mode=0o600)
+        opener.write_bytes(passphrase)
+        said = house.check()
+        assert ("everything is in order" in said.output) is right
+        assert (str(house.keys) in said.output) is not right, said.output
+
+
+def test_expired_key(house: House) -> None:
+    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=400)
+    (remark,) = [one for one in everything(house.config, now=later) if one.subject == str(house.key)]
+    assert remark.sentence.startswith("the certificate expired on")
+    assert remark.mend.startswith("Replace it")
 
 
 @pytest.mark.parametrize("name", ["alice.key", "alice.p12", "alice.pem"])

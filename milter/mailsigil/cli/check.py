@@ -19,6 +19,7 @@ from mailsigil.directory.file import FileDirectory
 from mailsigil.directory.opening import ldap_directory, servers_of, source_names
 from mailsigil.directory.review import review
 from mailsigil.dovecot.ask_doveconf import dovecot_remarks
+from mailsigil.keys.folder_review import key_files
 from mailsigil.keys.sources.review import review as review_sources
 from mailsigil.pki.anchors import AnchorError, load_anchor_file
 from mailsigil.policy.model import SigningMode
@@ -57,7 +58,9 @@ def everything(config: Path, *, now: datetime, doveconf: Path | None = None) -> 
     yield from _policy(settings)
     yield from _directories(settings, now)
     yield from _trust(settings, now)
-    yield from remarks(settings)
+    around = list(remarks(settings))
+    yield from around
+    yield from key_files(settings, told={remark.subject for remark in around}, now=now)
     yield from review_sources(settings.source, user=settings.keyd.user, now=now)
     yield from dovecot_remarks(settings, doveconf)
 

@@ -61,7 +61,7 @@ def _users(settings: Settings) -> Iterator[Remark]:
         named.append(("delivery.user", settings.delivery.user))
         named += [("delivery.allowed_users", user) for user in settings.delivery.allowed_users]
     for setting, user in named:
-        if user and _uid(user) is None:
+        if user and uid_of(user) is None:
             yield Remark(
                 Severity.ERROR,
                 setting,
@@ -272,7 +272,7 @@ def _key_file(file: Path, owner: str) -> Iterator[Remark]:
             "holds a secret and is open to others than its owner, so the key agent refuses it",
             f"chmod 0600 {file}",
         )
-    uid = _uid(owner) if owner else None
+    uid = uid_of(owner) if owner else None
     if uid is not None and info.st_uid not in {uid, 0}:
         yield Remark(
             Severity.ERROR,
@@ -318,7 +318,8 @@ def _stat(path: Path) -> os.stat_result | None:
         return None
 
 
-def _uid(user: str) -> int | None:
+def uid_of(user: str) -> int | None:
+    """The number of a user; None where there is no such user."""
     try:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
