@@ -11,17 +11,15 @@ import click
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
 
 from mailsigil.cli.misuse import Misuse
 from mailsigil.pki.lenient import load_certificate
 from mailsigil.pki.level import asserted_levels, claimed_level, fit_level, identity_text, policy_oids
 from mailsigil.pki.names import UNREADABLE, CertificateNames, clean_name
-from mailsigil.pki.parsed import key_weakness
+from mailsigil.pki.parsed import SHORT_NAMES, key_weakness
 from mailsigil.pki.purpose import leaf_misuse
 
 _MAX_INPUT = 1024 * 1024
-_SHORT = {NameOID.GIVEN_NAME: "GN", NameOID.SURNAME: "SN", NameOID.TITLE: "title"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +97,7 @@ def inspect_certificate(certificate: x509.Certificate, *, now: datetime) -> Insp
         common_name=names.common_name,
         addresses=names.addresses,
         issuer=names.issuer,
-        subject=clean_name(certificate.subject.rfc4514_string(_SHORT), limit=500),
+        subject=clean_name(certificate.subject.rfc4514_string(SHORT_NAMES), limit=500),
         serial=f"{certificate.serial_number:x}",
         not_before=certificate.not_valid_before_utc.isoformat(),
         not_after=certificate.not_valid_after_utc.isoformat(),

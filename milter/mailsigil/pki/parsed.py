@@ -15,12 +15,16 @@ from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.x509.oid import NameOID
 
 from mailsigil.pki.lenient import load_certificate
 from mailsigil.pki.unreadable import why_unreadable
 
 MAX_CERTIFICATE: Final = 65536
 """Octets. Real ones have one to four thousand."""
+
+SHORT_NAMES: Final = {NameOID.GIVEN_NAME: "GN", NameOID.SURNAME: "SN", NameOID.TITLE: "title"}
+"""What people call parts of a name that RFC 4514 has no word for."""
 
 RSA_BITS: Final = (2048, 8192)
 MAX_RSA_EXPONENT: Final = 1 << 256  # S/MIME BR 6.1.6
@@ -65,7 +69,7 @@ class Parsed:
     @property
     def label(self) -> str:
         """How a reason names this certificate."""
-        text: str = self.certificate.subject.rfc4514_string()
+        text: str = self.certificate.subject.rfc4514_string(SHORT_NAMES)
         return text[:120] or "a certificate without a subject"
 
 
