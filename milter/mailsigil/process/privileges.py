@@ -21,7 +21,9 @@ def find_user(name: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(name)
     except KeyError:
-        raise PrivilegeError(f'there is no user "{name}" here: create it or name another') from None
+        raise PrivilegeError(
+            f'there is no user "{name}" here: create it, or name another (mailsigil check shows where)'
+        ) from None
 
 
 def become(user: str, *, umask: int = 0o077) -> None:
