@@ -1,4 +1,4 @@
-"""``mailsigil annotate`` as a process: a message with its identity fields."""
+"""``mailsigil annotate``, once as a process: a message with its identity fields."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 import bank
 from bank import mail, signed
-from processes import mailsigil
+from processes import called, mailsigil
 
 AT = ("--at", "2026-11-22T02:20:00Z")
 
@@ -38,27 +38,27 @@ def test_the_three_fields_are_on_top_and_forged_ones_are_gone(config: Path) -> N
 
 
 def test_unsigned_mail_is_annotated_as_well(config: Path) -> None:
-    done = mailsigil("annotate", "--config", config, stdin=mail())
+    done = called("annotate", "--config", config, stdin=mail())
     assert done.returncode == 0
     assert b"Verified-Identity: none; status=unsigned; reason=unsigned; dkim=none\r\n" in done.stdout
     assert done.stdout.endswith(b"Verified-Identity-Text: Not signed\r\n" + mail())
 
 
 def test_trust_on_the_command_line(config: Path) -> None:
-    done = mailsigil("annotate", "--trust", config.parent / "root.pem", *AT, stdin=signed(mail()))
+    done = called("annotate", "--trust", config.parent / "root.pem", *AT, stdin=signed(mail()))
     assert done.returncode == 0
     assert b"Verified-Identity: V4; status=trusted;" in done.stdout
 
 
 def test_octets_that_are_no_text_stay(config: Path) -> None:
     raw = mail(more=b"X-Odd: \xff\xfe\x80\r\n", body=b"caf\xe9\r\n")
-    done = mailsigil("annotate", "--config", config, stdin=raw)
+    done = called("annotate", "--config", config, stdin=raw)
     assert done.returncode == 0
     assert done.stdout.endswith(raw)
 
 
 def test_a_wrong_configuration_is_status_2_and_writes_nothing(config: Path) -> None:
     config.write_text('[inbound]\nauthserv = "x"\n')
-    done = mailsigil("annotate", "--config", config, stdin=mail())
+    done = called("annotate", "--config", config, stdin=mail())
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"m.toml:2" in done.stderr

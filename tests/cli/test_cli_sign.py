@@ -1,4 +1,4 @@
-"""``mailsigil sign`` as a process: what it writes, and what it says and returns when it does not."""
+"""``mailsigil sign``, once as a process: what it writes, and what it says and returns when it does not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bank import ALICE, BOB, judge, mail
 from mailsigil.cli.sign import command
 from mailsigil.service import utc_now
 from mailsigil.verdict import SmimeWord
-from processes import mailsigil
+from processes import called, mailsigil
 
 OURS = bank.found_bank(bank.PEOPLE[:2], now=utc_now())
 PARTS = bank.verification(OURS.trust())
@@ -39,7 +39,7 @@ def test_a_file_is_signed_to_standard_output(tmp_path: Path, pem: Path) -> None:
 
 def test_standard_input_with_bare_line_feeds_and_an_mbox_line(pem: Path) -> None:
     unix = b"From alice Sun Nov 22 02:15:16 2026\n" + mail().replace(b"\r\n", b"\n")
-    done = mailsigil("sign", "--cert", pem, stdin=unix)
+    done = called("sign", "--cert", pem, stdin=unix)
     assert done.returncode == 0
     assert accepted(done.stdout)
     assert b"\n" not in done.stdout.replace(b"\r\n", b"")
@@ -49,12 +49,12 @@ def test_key_and_certificate_in_two_files(tmp_path: Path, pem: Path) -> None:
     blocks = pem.read_bytes().partition(b"-----BEGIN CERTIFICATE")
     (tmp_path / "k.pem").write_bytes(blocks[0])
     (tmp_path / "c.pem").write_bytes(blocks[1] + blocks[2])
-    done = mailsigil("sign", "--cert", tmp_path / "c.pem", "--key", tmp_path / "k.pem", stdin=mail())
+    done = called("sign", "--cert", tmp_path / "c.pem", "--key", tmp_path / "k.pem", stdin=mail())
     assert accepted(done.stdout)
 
 
 def test_opaque_by_option(pem: Path) -> None:
-    done = mailsigil("sign", "--cert", pem, "--form", "opaque", stdin=mail())
+    done = called("sign", "--cert", pem, "--form", "opaque", stdin=mail())
     assert b"application/pkcs7-mime; smime-type=signed-data" in done.stdout
     assert accepted(done.stdout)
 
@@ -70,14 +70,14 @@ def test_opaque_by_option(pem: Path) -> None:
 def test_what_cannot_be_signed_is_not_written(
     raw: bytes, more: tuple[str, ...], says: str, pem: Path
 ) -> None:
-    done = mailsigil("sign", "--cert", pem, *more, stdin=raw)
+    done = called("sign", "--cert", pem, *more, stdin=raw)
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.decode().startswith(says)
 
 
 def test_a_signed_mail_passes_as_it_is_and_says_why(pem: Path) -> None:
-    once = mailsigil("sign", "--cert", pem, stdin=mail()).stdout
-    twice = mailsigil("sign", "--cert", pem, stdin=once)
+    once = called("sign", "--cert", pem, stdin=mail()).stdout
+    twice = called("sign", "--cert", pem, stdin=once)
     assert (twice.returncode, twice.stdout) == (0, once)
     assert twice.stderr == b"passed unsigned: already-protected clear-signed\n"
 
@@ -87,7 +87,7 @@ def test_with_a_configuration_the_policy_decides(tmp_path: Path) -> None:
     (tmp_path / "m.toml").write_text(
         f'[policy]\nfile = "{tmp_path}/policy.toml"\n[keyd]\nsocket = "{tmp_path}/none.sock"\n'
     )
-    done = mailsigil("sign", "--config", tmp_path / "m.toml", stdin=mail())
+    done = called("sign", "--config", tmp_path / "m.toml", stdin=mail())
     assert (done.returncode, done.stdout) == (0, mail())
     assert b"policy never (policy.toml:1 default)" in done.stderr
 

@@ -1,4 +1,4 @@
-"""``mailsigil verify`` as a process: words for people, JSON for programs, and the exit status."""
+"""``mailsigil verify``, once as a process: words for people, JSON for programs, and the exit status."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 import bank
 from bank import ALICE, mail, signed
 from mailsigil.cli.verify import command
-from processes import mailsigil
+from processes import called, mailsigil
 from tampering import author_is
 
 AT = ("--at", "2026-11-22T02:20:00Z")
@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def verdict(root: Path, raw: bytes, *more: str, status: int) -> dict[str, Any]:
-    done = mailsigil("verify", "--json", "--trust", root, *(more or AT), stdin=raw)
+    done = called("verify", "--json", "--trust", root, *(more or AT), stdin=raw)
     assert done.returncode == status, done.stderr
     found = json.loads(done.stdout)
     assert isinstance(found, dict)
@@ -98,7 +98,7 @@ def test_notes_are_told(root: Path) -> None:
     found = verdict(root, b"Reply-To: eve@evil.example\r\n" + SIGNED, status=0)
     sentence = "Replies go to another domain than the author's."
     assert found["notes"] == [{"note": "reply-elsewhere", "detail": sentence}]
-    done = mailsigil("verify", "--trust", root, *AT, stdin=b"Reply-To: eve@evil.example\r\n" + SIGNED)
+    done = called("verify", "--trust", root, *AT, stdin=b"Reply-To: eve@evil.example\r\n" + SIGNED)
     assert f"note: {sentence}" in done.stdout.decode().splitlines()
 
 
@@ -114,7 +114,7 @@ def test_no_identity_judges_the_signature_alone(root: Path) -> None:
 
 def test_a_file_with_bare_line_feeds(root: Path, tmp_path: Path) -> None:
     (tmp_path / "saved.eml").write_bytes(SIGNED.replace(b"\r\n", b"\n"))
-    done = mailsigil("verify", "--trust", root, *AT, tmp_path / "saved.eml")
+    done = called("verify", "--trust", root, *AT, tmp_path / "saved.eml")
     assert done.returncode == 0, done.stdout
 
 

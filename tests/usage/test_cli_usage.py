@@ -23,7 +23,7 @@ from mailsigil.lifecycle.upgrade import upgrade
 from mailsigil.service import utc_now
 from mailsigil.usage.batch import Batch, Counted
 from mailsigil.usage.store import UsageStore
-from processes import mailsigil, start
+from processes import called, mailsigil, start
 
 CONFIG = """
 [policy]
@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _usage(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    done = mailsigil("usage", "--config", folder / "mailsigil.toml", *arguments)
+    done = called("usage", "--config", folder / "mailsigil.toml", *arguments)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
@@ -82,9 +82,9 @@ def _fill(folder: Path) -> None:
 
 def test_tables(folder: Path) -> None:
     _fill(folder)
-    status, told, _ = _usage(folder, "--month", "2026-11")
-    assert status == 0
-    rows = [line.split() for line in told.splitlines()]
+    done = mailsigil("usage", "--config", folder / "mailsigil.toml", "--month", "2026-11")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.decode().splitlines()]
     assert ["Sender", "V3", "V4", "signatures"] in rows
     assert ["alice@bank.example", "2", "10", "12"] in rows
     assert ["bob@bank.example", "5", "-", "5"] in rows
