@@ -13,6 +13,7 @@ from enum import Enum, StrEnum
 from typing import Final
 
 from mailsigil.decryption import Closed, DecryptionParts, NotOpened, Opened, open_message
+from mailsigil.directory.api import DirectoryUnavailable
 from mailsigil.inbound import InboundParts, inbound
 from mailsigil.message.address import Address, AddressError
 from mailsigil.message.author import Author, parse_author
@@ -36,6 +37,9 @@ class Unauthenticated(StrEnum):
     """Besides, when it is plain text without attachments: nothing in it can send anything home."""
     ANY = "any"
     """Always."""
+
+
+_STRICTEST_FIRST: Final = list(Unauthenticated)
 
 
 class Delivered(Enum):
@@ -64,9 +68,9 @@ class DeliveryParts:
 
     decryption: DecryptionParts
     inbound: InboundParts
-    wanted: Callable[[str], bool]
-    """Whether an address's mail (key form) is to be decrypted at delivery."""
-    unauthenticated: Unauthenticated = Unauthenticated.INERT
+    choice: Callable[[str], Unauthenticated | None]
+    """What is decrypted of an address's mail (in lower case); None: nothing. It may raise
+    DirectoryUnavailable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,26 +110,43 @@ def deliver(
     body were divided.
     """
     # 1. Whose mail is it, and does he want it?
-    wanted = [address for address in addresses if parts.wanted(address.lower())]
+    try:
+        wanted = _wanted(addresses, parts.choice)
+    except DirectoryUnavailable as error:
+        return Delivery(outcome=Delivered.UNAVAILABLE, reason=f"directory {error}")
     if not wanted:
         return Delivery(outcome=Delivered.KEPT, reason="not-wanted")
     if damage:
         return Delivery(outcome=Delivered.CLOSED, reason=NotOpened.STRUCTURE.value)
     # 2. Open it.
     try:
-        opened = open_message(fields, body, wanted, parts.decryption)
+        opened = open_message(fields, body, list(wanted), parts.decryption)
     except Closed as closed:
         outcome = _NOT_OPENED.get(closed.reason, Delivered.CLOSED)
         return Delivery(outcome=outcome, reason=f"{closed.reason.value} {closed.detail}".strip())
     try:
-        return _opened(fields, body, opened, parts, sender)
+        most = min(wanted.values(), key=_STRICTEST_FIRST.index)
+        return _opened(fields, body, opened, parts, sender=sender, most=most)
     except BaseException:
         opened.entity.body.close()
         raise
 
 
+def _wanted(
+    addresses: Sequence[str], choice: Callable[[str], Unauthenticated | None]
+) -> dict[str, Unauthenticated]:
+    chosen = {address: choice(address.lower()) for address in addresses}
+    return {address: said for address, said in chosen.items() if said is not None}
+
+
 def _opened(
-    fields: Sequence[Field], body: Spool, opened: Opened, parts: DeliveryParts, sender: str
+    fields: Sequence[Field],
+    body: Spool,
+    opened: Opened,
+    parts: DeliveryParts,
+    *,
+    sender: str,
+    most: Unauthenticated,
 ) -> Delivery:
     # 3. The header stays, the content takes the envelope's place (RFC 8551 3.1).
     inner = opened.entity
@@ -135,7 +156,7 @@ def _opened(
     # DKIM was made for the envelope.
     plan = inbound(message, inner.body, parts.inbound, as_received=(fields, body))
     # 5. Could what is inside have been altered, and would that do harm?
-    if not opened.authenticated and not _harmless(message, inner.body, plan, parts):
+    if not opened.authenticated and not _harmless(message, inner.body, plan, parts, most):
         inner.body.close()
         return Delivery(outcome=Delivered.WITHHELD, reason="unauthenticated")
     # 6. A hidden subject is shown, if no answer that nobody reads can carry it to anybody else.
@@ -205,18 +226,20 @@ def _hidden_subject(inner: Message, limits: MimeLimits) -> dict[bytes, bytes]:
     return {value.strip(b" \t"): subjects[0].value for name, _, value in told if name.lower() == b"subject"}
 
 
-def _harmless(fields: Sequence[Field], body: Spool, plan: Plan, parts: DeliveryParts) -> bool:
+def _harmless(
+    fields: Sequence[Field], body: Spool, plan: Plan, parts: DeliveryParts, most: Unauthenticated
+) -> bool:
     """Whether content that came without authentication may be stored in clear.
 
     Whoever alters CBC cannot make the signature inside hold: he does not know what he would have to sign.
     Without one he can add parts around the text, and a mail program that shows HTML, or a viewer of an
     attachment, sends the text to him when it fetches what they name.
     """
-    if parts.unauthenticated is Unauthenticated.ANY:
+    if most is Unauthenticated.ANY:
         return True
     if dict(plan.details).get("smime") == SmimeWord.PASS.value:
         return True
-    if parts.unauthenticated is Unauthenticated.SIGNED:
+    if most is Unauthenticated.SIGNED:
         return False
     return _inert(fields, body, parts.decryption.mime_limits)
 

@@ -18,6 +18,7 @@ from mailsigil.cms.parse import CmsLimits
 from mailsigil.config.settings import Settings, TrustSettings
 from mailsigil.decryption import DecryptionParts
 from mailsigil.delivery import DeliveryParts, Unauthenticated
+from mailsigil.delivery_choice import Choice, PolicyChoice
 from mailsigil.direction import Direction, DirectionRules, direction_of
 from mailsigil.directory.api import Directory
 from mailsigil.directory.opening import open_directory
@@ -128,7 +129,10 @@ def inbound_parts(
 def delivery_parts(
     settings: Settings, trust: TrustStore, *, now: Callable[[], datetime] | None = None
 ) -> DeliveryParts:
-    """What the way of an encrypted message at delivery is handed."""
+    """What the way of an encrypted message at delivery is handed.
+
+    Raises ``ConfigError`` for the policy file.
+    """
     chosen = settings.delivery
     given = inbound_parts(settings, trust, now=now)
     ciphers = {CipherKind.AES_CBC, CipherKind.AES_GCM}
@@ -150,9 +154,21 @@ def delivery_parts(
             dns_seconds=min(given.dns_seconds, chosen.seconds / 2),
             verification=replace(given.verification, seconds=min(given.verification.seconds, chosen.seconds)),
         ),
-        wanted=chosen.wanted,
-        unauthenticated=Unauthenticated(chosen.unauthenticated),
+        choice=_delivery_choice(settings, now or utc_now),
     )
+
+
+def _delivery_choice(settings: Settings, now: Callable[[], datetime]) -> Choice:
+    chosen = settings.delivery
+    most = Unauthenticated(chosen.unauthenticated)
+
+    def base(address: str) -> Unauthenticated | None:
+        return most if chosen.wanted(address) else None
+
+    if not chosen.by_policy:
+        return base
+    directory = open_directory(settings)
+    return PolicyChoice(directory=directory, base=base, excepted=chosen.except_users, now=now)
 
 
 def verification_parts(

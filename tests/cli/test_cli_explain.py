@@ -56,6 +56,7 @@ def test_shows_each_setting_with_its_value_and_source(config: Path) -> None:
         "timestamp          never                 from built-in default",
         "certificates       -                     from built-in default",
         "domain_signature   no                    from built-in default",
+        "decryption         default               from built-in default",
         "",
         "all other mail: none: the key agent at /nowhere/keyd.sock cannot be reached:"
         " No such file or directory",

@@ -66,8 +66,17 @@ def test_entries_are_those_of_the_example(block: str) -> None:
     assert block in (POLICIES / "openldap-example.ldif").read_text(encoding="utf-8") + "\n"
 
 
+def test_whose_mail_is_decrypted(tmp_path: Path) -> None:
+    (block,) = (block for block in _POLICIES if "decryption" in block)
+    directory = _policy(tmp_path, block)
+    said = {
+        name: resolve(directory.policies(f"{name}@bank.example")).decryption.value for name in ("a", "ceo")
+    }
+    assert said == {"a": "inert", "ceo": "never"}
+
+
 def test_there_is_something_to_test() -> None:
-    assert (len(_DIRECTORIES), len(_POLICIES), len(_SOURCES), len(_blocks("ldif"))) == (2, 3, 1, 2)
+    assert (len(_DIRECTORIES), len(_POLICIES), len(_SOURCES), len(_blocks("ldif"))) == (2, 4, 1, 2)
 
 
 def test_both_schemas_define_the_same() -> None:
@@ -80,6 +89,6 @@ def test_both_schemas_define_the_same() -> None:
         )
     )
     assert ours == theirs
-    assert len(ours) == 25
+    assert len(ours) == 26
     for name in re.findall(r"`(mailsigil[A-Z]\w+)`", PAGE):
         assert f"'{name}'" in openldap

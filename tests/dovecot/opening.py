@@ -7,7 +7,7 @@ from pathlib import Path
 from bank import HOST, NOW, no_dns, verification
 from envelopes import Person
 from mailsigil.decryption import DecryptionParts
-from mailsigil.delivery import DeliveryParts
+from mailsigil.delivery import DeliveryParts, Unauthenticated
 from mailsigil.inbound import InboundParts
 from mailsigil.keys.decryption_desk import DecryptionDesk
 from mailsigil.keys.decryption_protocol import DecryptionCertificate, UnwrapRequest
@@ -46,5 +46,5 @@ def parts(keys: Keys, **more: object) -> DeliveryParts:
             dkim_max_bytes=1_000_000,
             dkim_max_signatures=5,
         ),
-        **{"wanted": lambda address: True, **more},  # type: ignore[arg-type]
+        **{"choice": lambda address: Unauthenticated.INERT, **more},  # type: ignore[arg-type]
     )

@@ -47,7 +47,7 @@ def test_the_table_of_keywords_is_that_of_the_scripts() -> None:
 def test_every_word_of_the_log_is_explained() -> None:
     page = (SIEVE / "README.md").read_text(encoding="utf-8")
     told = set(re.findall(r"^\| `(\w+)` \| (?:`([a-z-]+)`|the cipher) \|", page, re.MULTILINE))
-    reasons = {reason.value for reason in NotOpened} | {"not-wanted", "unauthenticated", ""}
+    reasons = {reason.value for reason in NotOpened} | {"not-wanted", "unauthenticated", "directory", ""}
     assert {reason for _, reason in told} == reasons
     assert {word for word, _ in told} == {outcome.value for outcome in Delivered}
 

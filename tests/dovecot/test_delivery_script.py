@@ -148,10 +148,10 @@ def test_the_answers(tmp_path: Path) -> None:
 def test_an_unexpected_error_leaves_the_mail_as_it_came(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(address: str) -> bool:
+    def broken(address: str) -> None:
         raise RuntimeError("a mistake of ours")
 
-    delivery = DeliveryFilter(parts(Keys(tmp_path), wanted=broken), max_bytes=1_000_000)
+    delivery = DeliveryFilter(parts(Keys(tmp_path), choice=broken), max_bytes=1_000_000)
     with serving(tmp_path, delivery) as path:
         assert ask(path, HEAD + b"\n" + MAIL) == b"-\n"
     assert "unexpected RuntimeError" in caplog.text

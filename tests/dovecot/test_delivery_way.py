@@ -208,12 +208,12 @@ def test_what_cannot_send_anything_home_is_opened_without_authentication(
         (Unauthenticated.INERT, inert),
         (Unauthenticated.ANY, True),
     ):
-        found = delivered(closed, keys, unauthenticated=choice)
+        found = delivered(closed, keys, choice=lambda _, said=choice: said)
         assert found.outcome is (Delivered.DECRYPTED if opened else Delivered.WITHHELD), choice
         assert opened or found.reason == "unauthenticated"
     # The same with a cipher that shows every change.
     for choice in Unauthenticated:
-        found = delivered(envelope(CONTENTS[name], tmp_path), keys, unauthenticated=choice)
+        found = delivered(envelope(CONTENTS[name], tmp_path), keys, choice=lambda _, said=choice: said)
         assert found.outcome is Delivered.DECRYPTED
 
 
@@ -243,7 +243,7 @@ def test_altered_cbc_with_a_signature_stays_closed(keys: Keys, tmp_path: Path) -
 
 
 def test_who_does_not_want_it_gets_it_as_it_came(keys: Keys, tmp_path: Path) -> None:
-    found = delivered(envelope(ENTITY, tmp_path), keys, wanted=lambda address: address != BOB)
+    found = delivered(envelope(ENTITY, tmp_path), keys, choice=lambda address: None)
     assert (found.outcome, found.reason, keys.unwrapped) == (Delivered.KEPT, "not-wanted", 0)
 
 

@@ -36,7 +36,7 @@ def command(config: Path) -> None:
     if not settings.delivery.enabled:
         raise Misuse(
             "nobody's mail is to be decrypted at delivery.\n"
-            f'  mend: write "domains" or "users" under [delivery] in {config}'
+            f'  mend: write "domains", "users" or "by_policy" under [delivery] in {config}'
         )
     start_logging(settings.log)
     load = partial(_loaded, config)

@@ -38,6 +38,12 @@ class DeliverySettings(Section):
     except_users: List[MailAddress] = Field(
         default=(), description="Users of these domains who get their mail as it came."
     )
+    by_policy: bool = Field(
+        default=False,
+        description='true: the policy file and the directory are asked, too ("decryption"). What they say of'
+        " a user goes before this section, except for except_users; while they do not answer, mail is stored"
+        " as it came.",
+    )
     unauthenticated: Literal["signed", "inert", "any"] = Field(
         default="inert",
         description="What is decrypted of mail that somebody may have altered on its way, which is all that"
@@ -89,8 +95,8 @@ class DeliverySettings(Section):
 
     @property
     def enabled(self) -> bool:
-        """Somebody's mail is to be decrypted."""
-        return bool(self.domains or self.users)
+        """Somebody's mail is to be decrypted, or may be."""
+        return bool(self.domains or self.users or self.by_policy)
 
     def wanted(self, address: str) -> bool:
         """Whether an address's mail (in lower case) is to be decrypted."""

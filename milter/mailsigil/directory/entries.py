@@ -21,6 +21,7 @@ from mailsigil.message.address import Address, AddressError
 from mailsigil.policy.certificates import CertificateRule
 from mailsigil.policy.entitlement import Organisation, Validation
 from mailsigil.policy.model import (
+    Decryption,
     Form,
     IdentityLevel,
     Misordered,
@@ -288,6 +289,7 @@ def _policy(entry: Entry, scope: Scope, notes: _Notes) -> PolicyEntry:
         level=_word(entry, "mailsigilLevel", IdentityLevel, IdentityLevel.V1, notes, fold=str.upper),
         timestamp=_word(entry, "mailsigilTimestamp", Timestamp, None, notes),
         domain_signature=_truth(entry, "mailsigilDomainSignature", notes),
+        decryption=_word(entry, "mailsigilDecryption", Decryption, Decryption.NEVER, notes),
     )
 
 

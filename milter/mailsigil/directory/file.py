@@ -254,4 +254,5 @@ def _entry(
         timestamp=keys.timestamp,
         certificates=None if keys.certificates is None else tuple(one.rule for one in keys.certificates),
         domain_signature=keys.domain_signature,
+        decryption=keys.decryption,
     )

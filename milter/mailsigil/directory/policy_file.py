@@ -11,6 +11,7 @@ from mailsigil.config.fields import List, Network
 from mailsigil.directory.certificate_rules import CertificateKeys, reached
 from mailsigil.message.address import Address
 from mailsigil.policy.model import (
+    Decryption,
     Form,
     IdentityLevel,
     Misordered,
@@ -104,6 +105,11 @@ class PolicyKeys(BaseModel):
     domain_signature: bool | None = Field(
         default=None,
         description="true: a certificate of the whole domain may sign, for a sender who has none.",
+    )
+    decryption: Annotated[Decryption | None, Strict(False)] = Field(
+        default=None,
+        description="Encrypted mail to these addresses, when it is stored, where [delivery] asks the policy:"
+        ' "never", "signed", "inert" or "any", as "unauthenticated" there, or "default": as it says there.',
     )
     valid_until: Moment | None = Field(
         default=None, description="From this time on this entry is as if it were not there."

@@ -63,6 +63,21 @@ class Timestamp(StrEnum):
     """The mail is not signed without one."""
 
 
+class Decryption(StrEnum):
+    """What is decrypted of a recipient's encrypted mail when it is stored, least first."""
+
+    NEVER = "never"
+    """Nothing: it is stored as it came."""
+    DEFAULT = "default"
+    """What the settings of the delivery filter say."""
+    SIGNED = "signed"
+    """What nobody can have altered: authenticated content, and what a signature inside covers."""
+    INERT = "inert"
+    """Besides, plain text without attachments."""
+    ANY = "any"
+    """Everything."""
+
+
 class IdentityLevel(StrEnum):
     """What is said of a sender, in the words that certificates use.
 
@@ -123,6 +138,8 @@ class PolicyEntry:
     """Which certificate signs for which recipients; the first rule that fits decides. Empty: no choice."""
     domain_signature: bool | None = None
     """Whether a certificate of the whole domain (RFC 3183) may sign for the sender."""
+    decryption: Decryption | None = None
+    """What is decrypted of the mail that this address gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +191,7 @@ class EffectivePolicy:
     timestamp: Setting[Timestamp]
     certificates: Setting[tuple[CertificateRule, ...]]
     domain_signature: Setting[bool]
+    decryption: Setting[Decryption]
     conflicts: tuple[Conflict, ...] = ()
     """Entries that disagree, and of which none ranks above the other."""
 
@@ -192,5 +210,6 @@ BUILT_IN: Final = PolicyEntry(
     timestamp=Timestamp.NEVER,
     certificates=(),
     domain_signature=False,
+    decryption=Decryption.DEFAULT,
 )
 """The last entry of every resolution. Nobody's mail is signed unless an administrator says so."""

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from mailsigil.policy.model import (
     BUILT_IN,
     Conflict,
+    Decryption,
     EffectivePolicy,
     Form,
     IdentityLevel,
@@ -32,6 +33,7 @@ _SAFEST_FIRST: Final[dict[str, Sequence[object]]] = {
     "level": list(IdentityLevel),
     "timestamp": [Timestamp.REQUIRED, Timestamp.PREFERRED, Timestamp.NEVER],
     "domain_signature": [False, True],
+    "decryption": list(Decryption),
 }
 """Which value holds where entries of one rank disagree: the one after which least can go wrong."""
 
@@ -67,6 +69,7 @@ def _resolved(entries: Iterable[PolicyEntry]) -> EffectivePolicy:
         timestamp=_take("timestamp", tiers, lambda entry: entry.timestamp, conflicts),
         certificates=_take("certificates", tiers, lambda entry: entry.certificates, conflicts),
         domain_signature=_take("domain_signature", tiers, lambda entry: entry.domain_signature, conflicts),
+        decryption=_take("decryption", tiers, lambda entry: entry.decryption, conflicts),
         conflicts=tuple(conflicts),
     )
 
