@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -105,6 +108,26 @@ def test_approved_it_is_issued_once(house: House) -> None:
     assert house.queue.entries() == []
     # The approval was for that one: the next waits again.
     assert house.ask(new).status == 202
+
+
+@pytest.mark.parametrize("operation", ["simpleenroll", "serverkeygen"])
+def test_who_asks_several_times_at_once_gets_one(
+    operation: str, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = key()
+    house.ask(new, operation)
+    house.run("approve", house.queue.entries()[0].identifier)
+    certify, together = house.authority.certify, threading.Barrier(2)
+
+    def slow(*given: object, **more: object) -> object:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(0.5)
+        return certify(*given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(house.authority, "certify", slow)
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda _: house.ask(new, operation).status, range(2)))
+    assert (sorted(answers), house.issued) == ([200, 202], 1)
 
 
 def test_an_approval_is_for_nothing_else(house: House) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import logging
 import secrets
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -62,6 +64,7 @@ class EstApplication:
         self._authority = authority
         self._logins = logins
         self._approvals = approvals
+        self._approving = threading.Lock()
         self._now = now
         self._settings = authority.settings
 
@@ -108,9 +111,10 @@ class EstApplication:
         client = client or self._client(request)
         asked = self._asked(request)
         granted = self._granted(client, asked, level)
-        approved = self._approved(request, client, granted, spki_of(asked.key))
-        certificate = self._issue(request, client, granted.subject, asked.key)
-        self._finish(approved)
+        with self._approvals_of(granted):
+            approved = self._approved(request, client, granted, spki_of(asked.key))
+            certificate = self._issue(request, client, granted.subject, asked.key)
+            self._finish(approved)
         # RFC 7030 4.2.3: the certificate alone; its issuers are told by cacerts.
         return self._certificates(request, [certificate])
 
@@ -124,10 +128,11 @@ class EstApplication:
             )
         asked = self._asked(request)
         granted = self._granted(client, asked, level)
-        approved = self._approved(request, client, granted, b"")
-        private = KeyKind(kind).generate()
-        certificate = self._issue(request, client, granted.subject, private.public_key())
-        self._finish(approved)
+        with self._approvals_of(granted):
+            approved = self._approved(request, client, granted, b"")
+            private = KeyKind(kind).generate()
+            certificate = self._issue(request, client, granted.subject, private.public_key())
+            self._finish(approved)
         boundary = f"mailsigil-{secrets.token_hex(12)}"
         key = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         parts = (("application/pkcs8", key), (_CERTIFICATES, _bag([certificate])))
@@ -184,6 +189,10 @@ class EstApplication:
             sentence = "A request is of the type application/pkcs10"
             raise _Stop(Response.say(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, sentence))
         return read_request(request.body)
+
+    def _approvals_of(self, granted: Grant) -> AbstractContextManager[object]:
+        """One at a time: an approval is for one certificate, however often its client asks at once."""
+        return self._approving if granted.approval else nullcontext()
 
     def _approved(self, request: Request, client: _Client, granted: Grant, spki: bytes) -> Waiting | None:
         """What a person approved; None where nobody has to. Otherwise the client is told to ask again."""
