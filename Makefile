@@ -5,6 +5,8 @@ PY    := $(VENV)/bin/python
 ONCE  ?=
 # Messages in one language, and none about a locale that the machine does not have.
 export LC_ALL := C.UTF-8
+# Tests start many processes, and none of them should compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run test quick check bench clean
 
