@@ -5,43 +5,27 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from sqlalchemy import select
 
 from keys.test_sources_cmp import Authority as CmpFiles
-from lifecycle.town import Bank
-from mailsigil.cms.algorithms import Scheme, verify_with
-from mailsigil.config.lifecycle import LifecycleSettings
+from lifecycle.one_source import Site, Stores, one_source
 from mailsigil.config.openbao import TransitStore
-from mailsigil.config.settings import PolicySettings, Settings
 from mailsigil.config.sources import (
     CmpSource,
     EmbeddedSource,
-    EnrolmentSettings,
-    SourceSettings,
     TokenStore,
 )
-from mailsigil.directory.opening import open_directory
 from mailsigil.keys.authority import Authority
-from mailsigil.keys.enrolment import Managed
 from mailsigil.keys.files import address_file_name
-from mailsigil.keys.sources.build import build_source
-from mailsigil.lifecycle.carry_out import Report
-from mailsigil.lifecycle.database import connect
-from mailsigil.lifecycle.run import begin, open_house
 from mailsigil.lifecycle.turnover import Outcome
-from mailsigil.lifecycle.tables import certificates
 from servers.cmp import can_compile
 from servers.openbao import OpenBao, program
 from servers.softhsm import LABEL, MODULE, SoftHsm
 
 pytestmark = pytest.mark.integration
-
-Stores = dict[str, TokenStore | TransitStore]
 
 
 @pytest.fixture(scope="module")
@@ -68,90 +52,9 @@ def store(request: pytest.FixtureRequest) -> Stores:
     return {"transit": TransitStore(url=bao.url, token_file=str(bao.token_file))}
 
 
-@dataclass
-class Site:
-    """A bank, its mail server and one source that certifies."""
-
-    folder: Path
-    source: SourceSettings
-    bank: Bank
-    keep_keys: bool = False
-    ahead: dt.timedelta = dt.timedelta(0)
-
-    @property
-    def state(self) -> Path:
-        return self.folder / "state"
-
-    def now(self) -> dt.datetime:
-        return dt.datetime.now(dt.UTC) + self.ahead
-
-    def sync(self) -> Report:
-        """One run, as the command does it."""
-        (self.folder / "policy.toml").write_text(self.bank.policy())
-        settings = Settings(
-            policy=PolicySettings(file=str(self.folder / "policy.toml")),
-            source=(self.source,),
-            lifecycle=LifecycleSettings(
-                enabled=True,
-                database=f"sqlite:///{self.folder}/db/l.db",
-                node="mx1",
-                overlap_days=0,
-                keep_keys=self.keep_keys,
-            ),
-        )
-        house = open_house(settings, open_directory(settings), now=self.now)
-        try:
-            with begin(house, who="test") as run:
-                return run.carry_out(run.plan(), allowed=10)
-        finally:
-            house.close()
-
-    def signs_with(self, uid: str) -> x509.Certificate | None:
-        """What the key agent signs with, after it has tried it; None where there is nothing."""
-
-        keys = build_source(self.source, now=self.now, managed=Managed(lambda address: None, 5))
-        try:
-            keys.refresh()
-            found = keys.find(f"{uid}@bank.example")
-            if not found:
-                return None
-            certificate = x509.load_der_x509_certificate(found[0].credential.certificate)
-            for scheme in found[0].credential.schemes:
-                signature = found[0].sign(scheme, b"a mail")
-                verify_with(certificate.public_key(), Scheme(scheme), signature, b"a mail")
-            return certificate
-        finally:
-            keys.close()
-
-    def statuses(self, uid: str) -> list[str]:
-        """What became of somebody's certificates."""
-        query = select(certificates.c.status).where(certificates.c.address == f"{uid}@bank.example")
-        settings = LifecycleSettings(database=f"sqlite:///{self.folder}/db/l.db")
-        with connect(settings) as database, database.look() as connection:
-            return list(connection.execute(query.order_by(certificates.c.id)).scalars())
-
-
-def _site(folder: Path, store: Stores, **issuer: object) -> Site:
-    kind = "embedded" if "embedded" in issuer else "cmp"
-    key_store = {"token": "pkcs11", "transit": "transit"}.get(next(iter(store), ""), "files")
-    source = SourceSettings(
-        name="ca",
-        kind=kind,
-        domains=("bank.example",),
-        timeout=20,
-        enrolment=EnrolmentSettings(state=str(folder / "state"), key_store=key_store),
-        **store,
-        **issuer,
-    )
-    bank = Bank()
-    bank.hire("alice", "Alice Example", title="Clerk")
-    bank.hire("bob", "Bob Sample")
-    return Site(folder, source, bank)
-
-
 def _embedded(folder: Path, store: Stores) -> Site:
     Authority.init(folder / "ca", organisation="Example Bank", now=dt.datetime.now(dt.UTC))
-    return _site(folder, store, embedded=EmbeddedSource(folder=str(folder / "ca")))
+    return one_source(folder, store, embedded=EmbeddedSource(folder=str(folder / "ca")))
 
 
 def _play(site: Site, revoked: Callable[[x509.Certificate], bool | None]) -> None:
@@ -264,4 +167,4 @@ def test_cmp_as_the_authority(place: str, request: pytest.FixtureRequest, tmp_pa
             secret_file=str(files.secret),
         )
         # libcrypto's server keeps no list: that it agreed is what there is to see.
-        _play(_site(tmp_path, store, cmp=cmp), lambda certificate: None)
+        _play(one_source(tmp_path, store, cmp=cmp), lambda certificate: None)

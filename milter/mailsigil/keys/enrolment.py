@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Final
 
 from mailsigil.keys.decryption import DecryptionKey
-from mailsigil.keys.errors import Pending, SourceAnswer, SourceError, SourceRefused
+from mailsigil.keys.errors import NotSupported, Pending, SourceAnswer, SourceError, SourceRefused
 from mailsigil.keys.guard import Guard
 from mailsigil.keys.keyring import Enrolled, Keyring, SoftKeyring, StateFolder
 from mailsigil.keys.newkey import CertifiableKey
 from mailsigil.keys.placed_keyring import KeyPlace, PlacedKeyring
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.remote import RemoteKeys
-from mailsigil.keys.source import ChoosesKind, Issuer, KeyMaker, SigningKey
+from mailsigil.keys.source import ChoosesKind, Issuer, KeyMaker, Recalls, SigningKey
 from mailsigil.keys.subject import SubjectRequest
 
 log = logging.getLogger("mailsigil.keyd")
@@ -266,15 +266,26 @@ class EnrolledKeys:
             made, chain = self._maker.make(request)
             self._keyring.store(made, chain)
             return
+        waited = self._state.waiting(request.address) is not None
         new = self._keyring.new_key(request, self._kind_now())
         try:
-            chain = ask(new)
+            chain = (self._recalled(request, new) if waited else None) or ask(new)
         except Pending:
             raise
         except (SourceRefused, SourceAnswer):
             self._keyring.drop_waiting(request.address)
             raise
         self._keyring.store(new, chain)
+
+    def _recalled(self, request: SubjectRequest, new: CertifiableKey) -> tuple[bytes, ...] | None:
+        """What the issuer made of an earlier request for this key, whose answer was lost."""
+        if not isinstance(self._issuer, Recalls):
+            return None
+        try:
+            return self._issuer.recall(request, new)
+        except NotSupported as error:
+            log.warning("%s", error)
+            return None
 
     def _kind_now(self) -> KeyKind:
         return self._issuer.kind_for(self._kind) if isinstance(self._issuer, ChoosesKind) else self._kind

@@ -162,14 +162,17 @@ class Withdraws(Protocol):
 
 @runtime_checkable
 class Recalls(Protocol):
-    """An issuer that can be asked whether it certified a key, where its answer was lost."""
+    """An issuer that can be asked whether it certified a key, where its answer was lost.
+
+    ``request`` is what was asked for then. Both raise NotSupported where it cannot tell after all.
+    """
 
     def recall(self, request: SubjectRequest, new: CertifiableKey) -> tuple[bytes, ...] | None:
         """Gives the chain (DER, the certificate first) of a good certificate for this key; None: no."""
         ...
 
-    def issued_since(self, address: str, since: datetime) -> tuple[bytes, ...]:
-        """Gives the good certificates (DER) that were issued for an address from a time on."""
+    def issued_since(self, request: SubjectRequest, since: datetime) -> tuple[bytes, ...]:
+        """Gives the good certificates (DER) that were issued for a request's address from a time on."""
         ...
 
 

@@ -55,14 +55,14 @@ class Certifying:
         maker = place.maker
         if maker is not None:
             # A key that was made over there, and got lost on its way, is nobody's.
-            remark = self._disown(place, seat) if step.kind is Kind.RESUME else ""
+            remark = self._disown(place, seat, step) if step.kind is Kind.RESUME else ""
             made, chain = self._answered(place, seat, lambda: maker.make(request))
             return Certified(files.store(made, chain), chain, remark)
         waits = files.waits(request.address)
         new = files.new_key(request, place.key_kind(), keep=self.keep_keys)
         knows = isinstance(place.issuer, Recalls)
         try:
-            recalled = recall(place, request, new) if waits else None
+            recalled = recall(place, _lost(step, request), new) if waits else None
         except NotSupported as error:
             log.warning("%s", error)
             recalled, knows = None, False
@@ -70,7 +70,7 @@ class Certifying:
             return Certified(files.store(new, recalled), recalled)
         remark = ""
         if step.kind is Kind.RESUME and not (waits and self._is_mine(seat)):
-            remark = self._disown(place, seat)
+            remark = self._disown(place, seat, step)
         elif step.kind is Kind.RESUME and not knows:
             remark = self._doubt(place, seat)
         current = files.held_key(request.address) if step.kind is Kind.RENEW else None
@@ -112,7 +112,7 @@ class Certifying:
     def _is_mine(self, seat: Turnover) -> bool:
         return seat.asked is not None and seat.asked.node == self.ledger.node
 
-    def _disown(self, place: Workplace, seat: Turnover) -> str:
+    def _disown(self, place: Workplace, seat: Turnover, step: Action) -> str:
         """What was issued to a key that nobody has (any more) is revoked; gives what is left in doubt."""
         asked = seat.asked
         if asked is None or asked.asked_at is None:
@@ -120,7 +120,7 @@ class Certifying:
         if not isinstance(place.issuer, Recalls):
             return self._doubt(place, seat)
         try:
-            found = place.issuer.issued_since(asked.address, asked.asked_at)
+            found = place.issuer.issued_since(_lost(step, asked.request), asked.asked_at)
         except NotSupported:
             return self._doubt(place, seat)
         known = self.ledger.by_key_id(map(key_id_of, found))
@@ -150,6 +150,11 @@ def recall(place: Workplace, request: SubjectRequest, new: CertifiableKey) -> tu
     Raises NotSupported where an authority that usually knows cannot tell, and other SourceErrors.
     """
     return place.issuer.recall(request, new) if isinstance(place.issuer, Recalls) else None
+
+
+def _lost(step: Action, request: SubjectRequest) -> SubjectRequest:
+    """What was asked for when the answer got lost; today something else may be wanted."""
+    return step.held.request if step.kind is Kind.RESUME and step.held is not None else request
 
 
 def _take_back(place: Workplace, der: bytes) -> None:

@@ -93,9 +93,9 @@ class EmbeddedIssuer:
 
         return self._asked(find)
 
-    def issued_since(self, address: str, since: datetime) -> tuple[bytes, ...]:
+    def issued_since(self, request: SubjectRequest, since: datetime) -> tuple[bytes, ...]:
         """Gives the good certificates (DER) issued for an address from a time on. Raises SourceRefused."""
-        found = self._asked(lambda: self._authority().certificates_of(address))
+        found = self._asked(lambda: self._authority().certificates_of(request.address))
         return tuple(
             one.public_bytes(Encoding.DER) for one in found if one.not_valid_before_utc >= since - BACKDATE
         )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from mailsigil.keys.answers import (
     Question,
@@ -20,15 +21,19 @@ from mailsigil.keys.answers import (
     read_private_key,
 )
 from mailsigil.keys.errors import KeyFileError, SourceAnswer
-from mailsigil.keys.newkey import CertifiableKey, NewKey
+from mailsigil.keys.fitness import Unfit, public_key_of, signing_addresses
+from mailsigil.keys.newkey import CertifiableKey, NewKey, subject_name
 from mailsigil.keys.profile import PrivateKey
 from mailsigil.keys.secret_files import SecretFile
 from mailsigil.keys.soft_key import SoftKey, soft_key
 from mailsigil.keys.source import HeldKey
 from mailsigil.keys.sources.bao_client import BaoClient
+from mailsigil.keys.sources.bao_issued import IssuedThere
 from mailsigil.keys.subject import SubjectRequest
 
 _ESCAPED: Final = re.compile(r"[^a-z0-9.-]")
+_BACKDATED: Final = timedelta(minutes=5)
+"""So far roles usually date certificates back (not_before_duration is 30 seconds by itself)."""
 _PKCS12_FIELDS: Final = ("pkcs12", "p12", "pfx")
 _KEY_FIELDS: Final = ("private_key", "key")
 _CERTIFICATE_FIELDS: Final = ("certificate", "cert", "chain", "ca_chain")
@@ -61,6 +66,7 @@ class BaoAuthority:
         self._mount = quote((mount or "pki").strip("/"), safe="/")
         self._role = quote(role, safe="")
         self._now = now
+        self._issued = IssuedThere(client, self._mount)
 
     @property
     def name(self) -> str:
@@ -90,6 +96,26 @@ class BaoAuthority:
         octets = octets.zfill(len(octets) + len(octets) % 2)
         dotted = ":".join(octets[i : i + 2] for i in range(0, len(octets), 2))
         self._client.ask("POST", f"{self._mount}/revoke", {"serial_number": dotted}, must_exist=True)
+
+    def recall(self, request: SubjectRequest, new: CertifiableKey) -> tuple[bytes, ...] | None:
+        """Gives the certificate that was issued for a key and never arrived.
+
+        Raises NotSupported where the engine cannot tell (Vault, or a login that may not list).
+        """
+        question = Question(source=self.name, address=request.address, now=self._now(), spki=new.spki)
+        for certificate in self._issued.of_names(_common_names(request), now=self._now()):
+            if public_key_of(certificate) == new.spki:
+                return checked_chain(question, (certificate, *self._issued.issuers()))
+        return None
+
+    def issued_since(self, request: SubjectRequest, since: datetime) -> tuple[bytes, ...]:
+        """Gives the good certificates (DER) issued for an address from a time on. Raises as recall does."""
+        found = self._issued.of_names(_common_names(request), now=self._now())
+        return tuple(
+            one.public_bytes(Encoding.DER)
+            for one in found
+            if one.not_valid_before_utc >= since - _BACKDATED and request.address in _addresses_of(one)
+        )
 
     def make(self, request: SubjectRequest) -> tuple[NewKey, tuple[bytes, ...]]:
         """Has a key made and certified."""
@@ -179,6 +205,19 @@ def _names(request: SubjectRequest) -> dict[str, object]:
         "alt_names": request.address,
         "exclude_cn_from_sans": False,
     }
+
+
+def _common_names(request: SubjectRequest) -> frozenset[str]:
+    """What may stand as common name: the role decides whether that is the address, or what the CSR says."""
+    said = subject_name(request).get_attributes_for_oid(NameOID.COMMON_NAME)
+    return frozenset({request.address, *(str(one.value) for one in said)})
+
+
+def _addresses_of(certificate: x509.Certificate) -> frozenset[str]:
+    try:
+        return signing_addresses(certificate)
+    except Unfit:
+        return frozenset()
 
 
 def text_of(source: str, told: Mapping[str, Any], name: str) -> bytes:
