@@ -29,10 +29,13 @@ from mailsigil.verdict import Note, Reason, Status
 FRONT = ROOT / "README.md"
 POSTFIX = ROOT / "contrib" / "postfix"
 VERDICTS = POSTFIX / "VERDICTS.md"
-SOURCES = ROOT / "packaging" / "SOURCES.md"
-PAGES = (
-    *(FRONT, POSTFIX / "README.md", VERDICTS, SOURCES),
-    *(ROOT / "CHANGELOG.md", ROOT / "milter" / "README.md"),
+FOLDERS = ("contrib", "milter", "packaging", "policies")
+PAGES = tuple(
+    path
+    for path in sorted(
+        [*ROOT.glob("*.md"), *(page for name in FOLDERS for page in (ROOT / name).rglob("*.md"))]
+    )
+    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 )
 UNITS = ("mailsigil-keyd", "mailsigil-milter", "mailsigil-ca", "mailsigil-delivery")
 DROP_INS = sorted((ROOT / "packaging" / "drop-ins").glob("*.conf"))
