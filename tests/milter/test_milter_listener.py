@@ -107,6 +107,20 @@ def test_published_socket_has_mode_and_name(address: UnixAddress) -> None:
     assert not address.temporary.exists()
 
 
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_nothing_else_gets_the_mode_of_the_socket(kind: str, address: UnixAddress, tmp_path: Path) -> None:
+    """The milter may begin as root, in a folder where somebody else exchanges files."""
+    victim = tmp_path / "victim"
+    victim.touch(mode=0o600)
+    if kind == "link":
+        address.temporary.symlink_to(victim)
+    else:
+        address.temporary.hardlink_to(victim)
+    with pytest.raises(ListenError):
+        publish(address, mode=0o660, group="", owner=os.getuid())
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o600
+
+
 def test_unknown_group_is_named(address: UnixAddress) -> None:
     with bound(address.temporary), pytest.raises(ListenError, match='no group "no-such-group"'):
         publish(address, mode=0o660, group="no-such-group")

@@ -110,11 +110,18 @@ def _answers(path: Path) -> bool:
 def publish(address: UnixAddress, *, mode: int, group: str, owner: int = -1) -> None:
     """Give the socket its mode, group and real name. Raises :class:`ListenError`."""
     try:
-        if group:
-            os.chown(address.temporary, owner, grp.getgrnam(group).gr_gid)
-        elif owner >= 0:
-            os.chown(address.temporary, owner, -1)
-        address.temporary.chmod(mode)
+        number = grp.getgrnam(group).gr_gid if group else -1
+        # Held by a descriptor: as root, whatever has the name by then would be changed, and the folder may be
+        # somebody else's.
+        descriptor = os.open(address.temporary, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                raise ListenError(f"somebody put something else in the place of {address.temporary}")
+            held = f"/proc/self/fd/{descriptor}"
+            os.chown(held, owner, number)
+            os.chmod(held, mode)
+        finally:
+            os.close(descriptor)
         address.temporary.rename(address.path)
     except KeyError:
         raise ListenError(f'there is no group "{group}" on this machine for the socket') from None
