@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-import time
 import tomllib
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -28,6 +27,7 @@ from mailsigil.plan import Event
 from mailsigil.rewrite import rewritten
 from mailsigil.verdict import Reason, SmimeWord, Status
 from mailsigil.verification import VerificationParts, verify
+from stopwatch import work_of_less_than
 
 FOLDER = Path(__file__).parent / "cases" / "attacks"
 TABLE: dict[str, dict[str, str]] = tomllib.loads((FOLDER / "table.toml").read_text())
@@ -144,6 +144,5 @@ def test_a_mail_by_openssl_has_one(tmp_path: Path, options: tuple[str, ...], end
 def test_no_case_takes_long() -> None:
     for name in TABLE:
         message = read_message(io.BytesIO((FOLDER / f"{name}.eml").read_bytes()))
-        begin = time.perf_counter()
-        verify(message.fields, message.body, parts(), at=bank.NOW, damage=message.damage)
-        assert time.perf_counter() - begin < 1, name
+        with work_of_less_than(1, name):
+            verify(message.fields, message.body, parts(), at=bank.NOW, damage=message.damage)

@@ -24,6 +24,7 @@ from mailsigil.dkim.verdict import DkimResult, DkimWord, DnsTrouble, aligned, be
 from mailsigil.message.fields import parse_fields
 from mailsigil.message.spool import Spool
 from spare_keys import rsa_key
+from stopwatch import work_of_less_than
 
 RSA_RECORD = record(rsa_key())
 PASS = DkimResult(DkimWord.PASS, DOMAIN, SELECTOR)
@@ -279,10 +280,9 @@ def test_large_messages_are_neutral() -> None:
 )
 def test_hostile_bodies_take_linear_time(body: bytes) -> None:
     message = sign(bh="AAAA") + body
-    begun = time.monotonic()
-    (result,) = check(message, RSA_RECORD, max_bytes=10_000_000)
+    with work_of_less_than(3):
+        (result,) = check(message, RSA_RECORD, max_bytes=10_000_000)
     assert result.word is DkimWord.FAIL
-    assert time.monotonic() - begun < 3
 
 
 @pytest.mark.parametrize(
@@ -296,9 +296,8 @@ def test_hostile_bodies_take_linear_time(body: bytes) -> None:
     ],
 )
 def test_hostile_fields_take_little_time(value: bytes) -> None:
-    begun = time.monotonic()
-    check(b"DKIM-Signature: " + value + b"\r\n" + MESSAGE, RSA_RECORD)
-    assert time.monotonic() - begun < 1
+    with work_of_less_than(1):
+        check(b"DKIM-Signature: " + value + b"\r\n" + MESSAGE, RSA_RECORD)
 
 
 # --- Hostile input -------------------------------------------------------------------------------------

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mailsigil.message.address import Address, AddressError
+from stopwatch import work_of_less_than
 
 GOOD = [
     pytest.param("alice@bank.example", "alice", "bank.example", id="plain"),
@@ -112,7 +111,5 @@ def test_any_text_is_an_address_or_an_address_error(text: str) -> None:
     "text", ["a" * 600, "a." * 300, '"' + "\\a" * 300, "a@" + "ü" * 600, "a@" + "ü." * 300]
 )
 def test_time_is_bounded(text: str) -> None:
-    started = time.perf_counter()
-    with pytest.raises(AddressError):
+    with work_of_less_than(0.25), pytest.raises(AddressError):
         Address.parse(text)
-    assert time.perf_counter() - started < 0.25

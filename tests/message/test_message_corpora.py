@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from mailsigil.message.author import Author, AuthorFault, parse_author
 from mailsigil.message.fields import named, parse_fields
 from mailsigil.message.media_type import parse_media_type
 from mailsigil.message.reader import read_message
+from stopwatch import work_of_less_than
 
 CORPORA = ["mimekit", "stalwart-mail-parser", "mime4j", "mikel-mail", "cpython-email"]
 
@@ -22,16 +22,14 @@ def test_reading_never_fails_nor_hangs(corpus: Callable[[str], Path], name: str)
     assert len(files) > 20
     authors = 0
     for path in files:
-        started = time.perf_counter()
-        with path.open("rb") as stream:
+        with path.open("rb") as stream, work_of_less_than(0.5, path.name):
             message = read_message(stream)
-        with message.body:
+        with message.body, work_of_less_than(0.5, path.name):
             author = parse_author(message.fields)
             for field in named(message.fields, b"content-type"):
                 parse_media_type(field.value)
             fields, offset = parse_fields(message.body.read(0, 65536))
             assert sum(len(field.raw) for field in fields) <= offset + 4
-        assert time.perf_counter() - started < 0.5, path.name
         assert isinstance(author, Author | AuthorFault), path.name
         authors += isinstance(author, Author)
     assert authors > len(files) // 10

@@ -229,7 +229,7 @@ def _trickle(what: bytes) -> Answer:
 @pytest.mark.parametrize(
     "answer",
     [
-        lambda _sock, _: time.sleep(3),
+        lambda _sock, _: time.sleep(5),
         _trickle(b"HTTP/1.1 200 OK\r\nX-Slow: "),
         _trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n"),
         _trickle(b"HTTP/1.1 200 OK\r\n\r\n"),
@@ -241,7 +241,7 @@ def test_time_is_bounded_as_a_whole(answer: Answer) -> None:
         start = time.monotonic()
         with pytest.raises(Unreachable, match="in time"):
             _fetch(port, timeout=0.4)
-        assert time.monotonic() - start < 1.0
+        assert time.monotonic() - start < 3  # each of them would take five seconds
 
 
 def test_a_server_that_is_not_there() -> None:

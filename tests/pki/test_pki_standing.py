@@ -113,10 +113,10 @@ def test_all_paths_together_wait_no_longer_than_one() -> None:
 
     network.documents = dict.fromkeys((*URLS.values(), pub.CRL_URL), hang)
     start = time.monotonic()
-    standing = _ask({"A": REQUIRE, "B": REQUIRE}, {}, network=network, patience=0.4)
+    standing = _ask({"A": REQUIRE, "B": REQUIRE}, {}, network=network, patience=1.0)
     gate.set()
     assert standing.revocation.status is UNKNOWN
-    assert 0.35 < time.monotonic() - start < 0.75
+    assert 0.95 < time.monotonic() - start < 1.9
 
 
 def test_no_path_is_no_standing() -> None:
