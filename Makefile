@@ -34,7 +34,7 @@ check: ## ruff and mypy strict
 bench: ## throughput, CPU and memory beside peers and a floor, in one run
 	@packaging/prepare bench
 	@$(PY) tests/bench/run.py
-	@for part in verify cold corpora ldap sources est dovecot delivery; do echo; $(PY) tests/bench/$$part.py || exit; done
+	@for part in verify cold corpora ldap sources est lifecycle dovecot delivery; do echo; $(PY) tests/bench/$$part.py || exit; done
 
 clean: ## remove what the targets made
 	rm -rf .venv .run .pytest_cache .mypy_cache .ruff_cache .hypothesis
