@@ -108,6 +108,45 @@ def _identity(message: Message) -> dict[str, str]:
     return {name: value for name, _, value in pairs if name not in {"signed", "dkim"}}
 
 
+def test_the_front_page_shows_lines_of_the_example() -> None:
+    (block,) = (block for block in fences(FRONT) if block.language == "ini")
+    assert set(block.text.splitlines()) <= set((POSTFIX / "main.cf.example").read_text().splitlines())
+
+
+def test_the_front_page_leads_to_every_page() -> None:
+    linked = set(re.findall(r"\]\(([^)#]+\.md)\)", FRONT.read_text(encoding="utf-8")))
+    assert linked == {_id(page) for page in PAGES} - {"README.md"}
+
+
+RUN_BY = {
+    "README.md": "test_docs.py",
+    "contrib/dovecot/README.md": "dovecot/test_dovecot_docs.py",
+    "contrib/dovecot/clients/README.md": "dovecot/test_delivery_docs.py",
+    "contrib/dovecot/sieve/README.md": "dovecot/test_delivery_docs.py",
+    "contrib/postfix/README.md": "integration/test_first_mail.py",
+    "packaging/LIFECYCLE.md": "test_docs_lifecycle.py",
+    "packaging/SOURCES.md": "test_docs_sources.py",
+    "policies/README.md": "directory/test_directory_readme.py",
+}
+"""Pages with commands or settings to copy, and the test that does."""
+
+
+def test_what_a_page_has_to_copy_is_tried_by_a_test() -> None:
+    assert {_id(page) for page in PAGES if any(block.language for block in fences(page))} == set(RUN_BY)
+    for test in RUN_BY.values():
+        assert (ROOT / "tests" / test).is_file()
+
+
+def test_the_map_names_every_room() -> None:
+    house = (ROOT / "milter" / "README.md").read_text(encoding="utf-8")
+    rows = "\n".join(line for line in house.splitlines() if line.startswith("| "))
+    for path in (ROOT / "milter" / "mailsigil").iterdir():
+        if path.is_dir() and (path / "__init__.py").exists():
+            assert f"`{path.name}/`" in rows, path
+        elif path.suffix == ".py" and not path.name.startswith("__"):
+            assert f"`{path.name}`" in rows, path
+
+
 @pytest.mark.parametrize("path", PAGES, ids=_id)
 def test_make_targets_exist(path: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
