@@ -74,10 +74,12 @@ def tagged_site(
     root: Path | None = None,
     settings: Mapping[str, str] | None = None,
     add_keys: Callable[[Path], None] = lambda folder: None,
+    companion: Callable[[Dovecot], str] = lambda dovecot: "",
 ) -> Iterator[TaggedSite]:
     """Starts everything in a folder of its own, and ends it. Skips where servers or rights are missing.
 
-    ``add_keys`` may put more into the key folder, before the key agent reads it.
+    ``add_keys`` may put more into the key folder, before the key agent reads it; ``companion`` may change the
+    Dovecot before it starts, and gives further lines of the configuration.
     """
     if os.geteuid() != 0:
         pytest.skip("only root can start a private Postfix")
@@ -86,7 +88,7 @@ def tagged_site(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mailsigil-tags-")))
         folder.chmod(0o755)
         try:
-            yield _start(folder, stack, root, settings or {}, add_keys)
+            yield _start(folder, stack, root, settings or {}, add_keys, companion)
         except DemoError as error:
             if "is missing" in str(error):
                 pytest.skip(str(error))
@@ -99,6 +101,7 @@ def _start(
     root: Path | None,
     settings: Mapping[str, str],
     add_keys: Callable[[Path], None],
+    companion: Callable[[Dovecot], str],
 ) -> TaggedSite:
     (folder / "dovecot").mkdir(mode=0o755)
     dovecot = sieve_dovecot(folder / "dovecot", {BOB: PASSWORD}, host=HOST, root=root)
@@ -111,6 +114,8 @@ def _start(
     }
     organisation = found(folder / "mailsigil", now=datetime.now(UTC), dns_port=9, settings=given)
     add_keys(organisation.folder / "keys")
+    with organisation.config.open("a") as config:
+        config.write(companion(dovecot))
     stack.enter_context(dovecot)
     compile_scripts(dovecot)
     command = [sys.executable, "-m", "mailsigil", "run", "--config", str(organisation.config)]

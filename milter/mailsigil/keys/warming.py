@@ -65,7 +65,8 @@ class Warmer:
             if not isinstance(source, Decrypting):
                 continue
             try:
-                source.decrypting(user)
+                if keys := source.decrypting(user):
+                    log.info("keys for encrypted mail are at hand user=%s keys=%d", user, len(keys))
             except SourceError as error:
                 log.debug("warming: %s", error)
             except Exception as error:
