@@ -6,9 +6,11 @@ import base64
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -17,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
-from keys.employees import certificate
+from keys.employees import certificate, employee
 from mailsigil.config.loading import load_settings
 from mailsigil.keys.errors import SourceAnswer, SourceError, SourceRefused, SourceUnavailable
 from mailsigil.keys.storage.build import build_storage
@@ -67,6 +69,33 @@ class TestOpenBao:
         entry = bao.call("GET", f"secret/data/storage/{address}")["data"]["data"]
         assert entry["user"] == address
         assert entry["private_key"].encode() == second.private_pem + first.private_pem
+
+    def test_a_client_certificate_logs_in(self, tmp_path: Path) -> None:
+        gate = employee(
+            addresses=("gate@bank.example",),
+            purposes=(x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH,),
+            begin=datetime.now(UTC) - timedelta(hours=1),
+        )
+        pem = gate.certificate.public_bytes(Encoding.PEM)
+        files = {"client_certificate": tmp_path / "gate.pem", "client_key": tmp_path / "gate.key"}
+        for file, content in zip(files.values(), (pem, gate.key_pem()), strict=True):
+            file.write_bytes(content)
+            file.chmod(0o600)
+        policy = 'path "secret/data/storage/*" { capabilities = ["create", "update", "read"] }'
+        with OpenBao(tmp_path, tls=True) as server:
+            server.call("POST", "sys/auth/cert", {"type": "cert"})
+            server.call("PUT", "sys/policies/acl/storage", {"policy": policy})
+            role = {"certificate": pem.decode(), "token_policies": ["storage"]}
+            server.call("POST", "auth/cert/certs/gate", role)
+            lines = {"url": server.url, "ca_file": server.ca_file, "cert_role": "gate", **files}
+            section = "".join(f'{name} = "{value}"\n' for name, value in lines.items())
+            routes, route = _routes(
+                tmp_path,
+                '[[storage]]\nname = "kv"\nkind = "openbao"\ndomains = ["bank.example"]\n'
+                f"[storage.openbao]\n{section}",
+            )
+            key = routes.add(route, "anna@bank.example")
+            assert routes.fetch(route, "anna@bank.example") == (key,)
 
     def test_two_administrators_at_once_lose_no_key(self, bao: OpenBao, tmp_path: Path) -> None:
         _, route = _routes(tmp_path, bao_storage(bao.url, bao.token_file))

@@ -136,6 +136,13 @@ class LifecycleSettings(Section):
         default=200.0, gt=0, le=10_000, description="Requests a second that an authority gets, at most."
     )
     at_once: int = Field(default=4, ge=1, le=64, description="Requests to authorities that wait at a time.")
+    lease_minutes: float = Field(
+        default=10.0,
+        ge=2,
+        le=1440,
+        description="Minutes after which another mail server takes over the people whom one that died was at"
+        " work on. A server that starts again takes over its own at once.",
+    )
     provision_seconds: float = Field(
         default=3.0,
         gt=0,

@@ -37,7 +37,7 @@ class BaoLogin(Section):
     def login_problem(self, section: str) -> str:
         """What the login lacks, as a sentence; empty where all is well."""
         if self.token_file and self.role_id:
-            return f'[source.{section}] needs either "token_file", or "role_id" with "secret_id_file"'
+            return f'[{section}] needs either "token_file", or "role_id" with "secret_id_file"'
         if bool(self.role_id) != bool(self.secret_id_file):
             return '"role_id" and "secret_id_file" belong together'
         if bool(self.client_certificate) != bool(self.client_key):
@@ -46,7 +46,7 @@ class BaoLogin(Section):
             return '"client_certificate" needs a url with https'
         if not (self.token_file or self.role_id or self.client_certificate):
             return (
-                f'[source.{section}] needs "token_file", or "role_id" with "secret_id_file", or'
+                f'[{section}] needs "token_file", or "role_id" with "secret_id_file", or'
                 ' "client_certificate" with "client_key"'
             )
         return ""
@@ -82,7 +82,7 @@ class OpenBaoSource(BaoLogin):
 
     def problem(self) -> str:
         """What cannot be meant, as a sentence; empty where all is well."""
-        if problem := self.login_problem("openbao"):
+        if problem := self.login_problem("source.openbao"):
             return problem
         if self.issues and not self.role:
             return f'engine = "{self.engine}" needs "role"'
@@ -113,7 +113,7 @@ class TransitStore(BaoLogin):
 
     def problem(self) -> str:
         """What cannot be meant, as a sentence; empty where all is well."""
-        if problem := self.login_problem("transit"):
+        if problem := self.login_problem("source.transit"):
             return problem
         if "{name}" not in self.key_path:
             return '"key_path" of [source.transit] needs {name}, so that each address has its own key'

@@ -145,6 +145,13 @@ class EnrolmentSettings(Section):
     renew_days: int = Field(
         default=30, ge=0, le=1000, description="Days before its end that a certificate is renewed."
     )
+    decrypt_days: float = Field(
+        default=3650.0,
+        ge=0,
+        le=36_500,
+        description="Days that a key which others may encrypt to is kept after its certificate was replaced,"
+        " was revoked or ran out: to decrypt mail, and never to sign. 0: it is not kept.",
+    )
     level: Literal["V1", "V3"] = Field(
         default="V1", description='What to ask for: "V1", or "V3" with "organisation".'
     )

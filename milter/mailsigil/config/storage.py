@@ -8,8 +8,9 @@ from pydantic import Field, model_validator
 
 from mailsigil.config.directories import MailDomain
 from mailsigil.config.fields import AbsolutePath, List, OptionalPath, UserName
+from mailsigil.config.openbao import BaoLogin
 from mailsigil.config.section import Section
-from mailsigil.config.sources import EstSource, Secret, SourceName, Url
+from mailsigil.config.sources import EstSource, Secret, SourceName
 
 StorageKeyKindName = Literal["p256", "p384", "p521", "rsa2048", "rsa3072", "rsa4096"]
 HOLDERS: Final = ("folder", "openbao", "pkcs11")
@@ -68,12 +69,10 @@ class FolderStorage(Section):
     )
 
 
-class OpenBaoStorage(Section):
+class OpenBaoStorage(BaoLogin):
     """For kind = "openbao": entries of KV version 2 in OpenBao or HashiCorp Vault."""
 
-    url: Url = Field(description="Its address, without /v1.")
     mount: str = Field(default="secret", min_length=1, max_length=200, description="Where the engine is.")
-    namespace: str = Field(default="", max_length=200, description="Namespace, where there are several.")
     key_path: str = Field(
         default="storage/{address}",
         min_length=1,
@@ -83,11 +82,6 @@ class OpenBaoStorage(Section):
     passphrase_file: Secret = Field(
         default="", description="File with the passphrase of PKCS#12 or encrypted PKCS#8 there."
     )
-    token_file: Secret = Field(default="", description='File with a token, or "credential:NAME".')
-    role_id: str = Field(default="", max_length=200, description="In place of a token: AppRole, its role_id.")
-    secret_id_file: Secret = Field(default="", description="AppRole: file with the secret_id.")
-    approle_mount: str = Field(default="approle", max_length=200, description="Where AppRole is.")
-    ca_file: OptionalPath = Field(default="", description="Authorities that vouch for it, PEM.")
 
 
 class Pkcs11Storage(Section):
@@ -173,10 +167,8 @@ def _problem(storage: StorageSettings) -> str:
             return f'the section [storage.{kind}] does not belong to kind = "{storage.kind}"'
     bao = storage.openbao
     if bao is not None:
-        if bool(bao.token_file) == bool(bao.role_id):
-            return '[storage.openbao] needs either "token_file", or "role_id" with "secret_id_file"'
-        if bool(bao.role_id) != bool(bao.secret_id_file):
-            return '"role_id" and "secret_id_file" belong together'
+        if problem := bao.login_problem("storage.openbao"):
+            return problem
         if not any(f"{{{part}}}" in bao.key_path for part in ("address", "local")):
             return '"key_path" names the same entry for everybody; write {address} into it'
     if storage.est is not None:

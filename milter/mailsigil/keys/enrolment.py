@@ -33,6 +33,8 @@ LOOK_SECONDS: Final = 60.0
 """So often it is looked which certificates are to be renewed."""
 FAILED_SECONDS: Final = 60.0
 """So long nobody asks again after an issuer said no, or answered wrongly."""
+PURGE: Final = timedelta(days=1)
+"""So often it is looked which former keys were kept for long enough."""
 RENEWAL_RETRY_SECONDS: Final = 3600.0
 MAX_RETRY_AFTER: Final = 86_400.0
 HOUR: Final = timedelta(hours=1)
@@ -105,12 +107,13 @@ class EnrolledKeys:
         maker: KeyMaker | None = None,
         placement: Placement | None = None,
         managed: Managed | None = None,
+        keep_former: timedelta = timedelta(0),
     ) -> None:
         self._issuer = issuer
         self._managed = managed
         self._maker = maker
         self._guard = guard
-        self._state = StateFolder(issuer.name, state)
+        self._state = StateFolder(issuer.name, state, keep_former=keep_former)
         self._kind = kind
         self._now = now
         self._subject_of = subject_of
@@ -124,6 +127,7 @@ class EnrolledKeys:
         self._lock = threading.Lock()
         self._not_before: dict[str, tuple[datetime, SourceError]] = {}
         self._next_look: datetime | None = None
+        self._next_purge: datetime | None = None
 
     def find(self, address: str) -> tuple[SigningKey, ...]:
         """Gives the keys for an address; the first time they are enrolled. Raises SourceError."""
@@ -141,7 +145,12 @@ class EnrolledKeys:
     def decrypting(self, address: str) -> tuple[DecryptionKey, ...]:
         """Gives the keys to decrypt an address's mail with; nothing is enrolled for it."""
         held = self._keyring.find(address)
-        return tuple(key for key in held if isinstance(key, DecryptionKey) and key.decrypts)
+        keys = {
+            key.credential.key_id: key
+            for key in (*self._state.former.find(address), *held)
+            if isinstance(key, DecryptionKey) and key.decrypts
+        }
+        return tuple(keys.values())
 
     def get(self, key_id: str) -> SigningKey | None:
         """Gives the key of a name."""
@@ -160,11 +169,24 @@ class EnrolledKeys:
         self._state.prepare()
         self._keyring.refresh()
         now = self._now()
+        self._purge_former(now)
         if self._managed is not None or (self._next_look is not None and now < self._next_look):
             return
         self._next_look = now + timedelta(seconds=LOOK_SECONDS)
         if due := self._due(now):
             self._guard.start(lambda: self._renew_all(due))
+
+    def _purge_former(self, now: datetime) -> None:
+        if self._next_purge is not None and now < self._next_purge:
+            return
+        self._next_purge = now + PURGE
+        try:
+            removed = self._state.former.purge(now)
+        except OSError as error:
+            log.warning('source "%s": former keys are not removed: %s', self._issuer.name, error)
+        else:
+            if removed:
+                log.info('source "%s": %d former keys are removed', self._issuer.name, removed)
 
     def reload(self) -> None:
         """Reads the state folder anew, and forgets what failed."""

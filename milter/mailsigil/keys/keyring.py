@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -19,6 +19,7 @@ from mailsigil.keys.answers import read_private_key
 from mailsigil.keys.errors import SourceRefused
 from mailsigil.keys.files import address_file_name, write_private
 from mailsigil.keys.folder import KeyFolder
+from mailsigil.keys.former_keys import FormerKeys
 from mailsigil.keys.newkey import CertifiableKey, NewKey
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.soft_key import SoftKey
@@ -92,11 +93,15 @@ class Keyring(Protocol):
 
 
 class StateFolder:
-    """The folder of one source that enrols, shared by all processes of the agent."""
+    """The folder of one source that enrols, shared by all processes of the agent.
 
-    def __init__(self, source: str, path: Path) -> None:
+    Keys that decrypt are kept for ``keep_former`` after they have signed for the last time.
+    """
+
+    def __init__(self, source: str, path: Path, *, keep_former: timedelta = timedelta(0)) -> None:
         self.source = source
         self.path = path
+        self.former = FormerKeys(path, keep=keep_former)
 
     def prepare(self) -> None:
         """Makes the folder. Raises SourceRefused."""
@@ -117,6 +122,13 @@ class StateFolder:
         """Writes a file that only the key agent may read, whole. Raises SourceRefused."""
         try:
             write_private(path, content, replace=True)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def retire(self, address: str) -> None:
+        """Has the key of an address, which is about to go, decrypt from now on. Raises SourceRefused."""
+        try:
+            self.former.add(address, self.file_of(address))
         except OSError as error:
             raise self._unusable(error) from error
 
@@ -213,6 +225,7 @@ class SoftKeyring:
         if not isinstance(new, NewKey):
             raise TypeError("a key that lies elsewhere is not kept in a file")
         address = new.request.address
+        self._state.retire(address)
         self._state.write(self._state.file_of(address), new.private_pem() + chain_pem(chain))
         self.drop_waiting(address)
         self._folder.refresh()
@@ -224,6 +237,9 @@ class SoftKeyring:
     def remove(self, key: SigningKey) -> None:
         """Removes the file of a key."""
         if isinstance(key, SoftKey):
+            for address in key.addresses:
+                if self._state.file_of(address) == key.origin:
+                    self._state.retire(address)
             key.origin.unlink(missing_ok=True)
         self._folder.refresh()
 

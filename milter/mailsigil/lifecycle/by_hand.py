@@ -58,6 +58,7 @@ def revoke(
         pace=Pace(settings.lifecycle.per_second),
         at_once=1,
         now=now,
+        lease=timedelta(minutes=settings.lifecycle.lease_minutes),
     )
     ordered = sorted(held, key=lambda each: (each.address, each.source, each.id))
     return carrier.carry_out([_step(each, reason, why) for each in ordered])

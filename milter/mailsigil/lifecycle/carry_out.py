@@ -32,10 +32,9 @@ from mailsigil.lifecycle.workplace import Workplace
 
 log = logging.getLogger("mailsigil.lifecycle")
 
-LEASE: Final = timedelta(minutes=10)
-"""So long a claim holds; a node that dies keeps its employees from the others no longer."""
-MAX_BATCH_SECONDS: Final = 240.0
-"""What of a batch was not begun by then is left to the next run, well before its claims run out."""
+BATCH_SHARE: Final = 0.4
+"""What of a batch was not begun in this part of the lease is left to the next run, well before its claims run
+out."""
 
 _CHANGES_LISTS: Final = frozenset({Kind.REVOKE, Kind.HOLD, Kind.RELEASE, Kind.REISSUE, Kind.RESUME})
 """Steps after which an authority publishes anew."""
@@ -63,7 +62,10 @@ class Report:
 
 
 class Carrier:
-    """Carries out plans on one mail server."""
+    """Carries out plans on one mail server.
+
+    A claim holds for ``lease``; a node that dies keeps its employees from the others no longer.
+    """
 
     def __init__(
         self,
@@ -75,7 +77,7 @@ class Carrier:
         at_once: int,
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
-        lease: timedelta = LEASE,
+        lease: timedelta,
     ) -> None:
         self._lease = lease
         self._ledger = ledger
@@ -121,7 +123,7 @@ class Carrier:
     ) -> list[Result]:
         planned = dict(batch)
         mine, results = self._begin(planned)
-        deadline = self._clock() + MAX_BATCH_SECONDS
+        deadline = self._clock() + BATCH_SHARE * self._lease.total_seconds()
         futures = [pool.submit(self._work, turnover, deadline) for turnover in mine.values()]
         wait(futures)
         self._publish(mine, report)
@@ -145,9 +147,10 @@ class Carrier:
             claimed = self._ledger.claim(connection, list(planned), now=now, lease=self._lease)
             mine: dict[Seat, Turnover] = {}
             stale: list[Seat] = []
+            busy = self._ledger.holders(connection, [seat for seat in planned if seat not in claimed])
             for seat, steps in planned.items():
                 if seat not in claimed:
-                    results += _left_open(steps, "another mail server is at work on it")
+                    results += _left_open(steps, _at_work(busy.get(seat)))
                 elif not _still_so(steps, claimed[seat]):
                     results += _left_open(steps, "it has changed since the plan was made")
                     stale.append(seat)
@@ -265,6 +268,13 @@ class Carrier:
 
 def _left_open(steps: Iterable[Action], sentence: str) -> list[Result]:
     return [Result(step, Outcome.LEFT_OPEN, sentence) for step in steps]
+
+
+def _at_work(claim: tuple[str, datetime] | None) -> str:
+    if claim is None:
+        return "another mail server was at work on it"
+    node, until = claim
+    return f"{node} is at work on it; if it died, this is done after {until:%H:%M} UTC (lease_minutes)"
 
 
 def _unwritten(result: Result) -> Result:

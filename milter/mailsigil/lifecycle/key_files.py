@@ -162,7 +162,8 @@ class KeyFiles:
         return content
 
     def put(self, address: str, content: bytes) -> str:
-        """Write a whole key file; gives its mark."""
+        """Write a whole key file; gives its mark. What signed before goes on decrypting."""
+        self._state.retire(address)
         self._state.write(self._state.file_of(address), content)
         return self.mark(address)
 
@@ -184,8 +185,9 @@ class KeyFiles:
             self.drop_waiting(address)
 
     def remove(self, address: str, key_id: str) -> None:
-        """Remove the key of a certificate, wherever it lies."""
+        """Remove the key of a certificate, wherever it lies; it signs no more, and may go on decrypting."""
         if self.content(address, key_id) is not None:
+            self._state.retire(address)
             self._unlink(self._state.file_of(address))
         self._unlink(self._aside_file(key_id))
 
@@ -193,6 +195,7 @@ class KeyFiles:
         """Put the key of a suspended certificate where the agent does not look."""
         if self.content(address, key_id) is None:
             return
+        self._state.retire(address)
         try:
             (self.path / ASIDE).mkdir(mode=0o700, exist_ok=True)
             self._state.file_of(address).replace(self._aside_file(key_id))

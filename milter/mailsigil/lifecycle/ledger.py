@@ -168,6 +168,16 @@ class Ledger:
             mine[row.address, row.source].append(held_of(row))
         return mine
 
+    def holders(self, connection: Connection, seats: Sequence[Seat]) -> dict[Seat, tuple[str, datetime]]:
+        """Give which mail server works on seats, and until when it does at most."""
+        if not seats:
+            return {}
+        query = select(claims).where(tuple_(claims.c.address, claims.c.source).in_(list(seats)))
+        return {
+            (row.address, row.source): (row.holder.partition("/")[0], row.until)
+            for row in connection.execute(query)
+        }
+
     def _ours(self) -> ColumnElement[bool]:
         if not self._prefix:
             return claims.c.holder == self.holder

@@ -176,6 +176,7 @@ class Run:
             pace=Pace(house.settings.per_second),
             at_once=house.settings.at_once,
             now=house.now,
+            lease=timedelta(minutes=house.settings.lease_minutes),
         )
         report = carrier.carry_out(plan.actions, on_result=on_result, stopping=stopping)
         self._end(number, report)

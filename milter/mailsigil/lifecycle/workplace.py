@@ -79,7 +79,9 @@ def _workplace(source: SourceSettings, now: Callable[[], datetime]) -> Workplace
         issuer=issuing.issuer,
         maker=issuing.maker,
         keys=build_place(source, state_folder(source), now=now),
-        state=StateFolder(source.name, state_folder(source)),
+        state=StateFolder(
+            source.name, state_folder(source), keep_former=timedelta(days=enrolment.decrypt_days)
+        ),
         kind=KeyKind(enrolment.key),
         renew_before=timedelta(days=enrolment.renew_days),
     )

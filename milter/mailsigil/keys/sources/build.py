@@ -211,6 +211,7 @@ def _key_source(settings: SourceSettings, now: Now, managed: Managed | None) -> 
         maker=issuing.maker,
         placement=None if place is None else Placement(place, _remote(settings, place)),
         managed=managed,
+        keep_former=timedelta(days=enrolment.decrypt_days),
     )
 
 

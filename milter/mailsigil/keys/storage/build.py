@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mailsigil.config.sources import OpenBaoSource
-from mailsigil.config.storage import OpenBaoStorage, StorageSettings
+from mailsigil.config.storage import StorageSettings
 from mailsigil.keys.guard import Breaker, Guard
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.secret_files import SecretFile
@@ -45,7 +44,7 @@ def _store(settings: StorageSettings) -> StorageStore:
     if settings.openbao is not None:
         bao = settings.openbao
         # Many log in at the same moment, and a TLS handshake costs more than the question.
-        client = build_bao_client(name, _bao_source(bao), settings.timeout, connections=settings.calls)
+        client = build_bao_client(name, bao, settings.timeout, connections=settings.calls)
         return BaoStorage(
             client, mount=bao.mount, path=bao.key_path, passphrase=_secret(name, bao.passphrase_file)
         )
@@ -63,20 +62,6 @@ def _store(settings: StorageSettings) -> StorageStore:
         raise ValueError(f'the storage "{name}" has no section of its kind')
     folder = settings.folder
     return FolderStore(name, Path(folder.path), passphrase=_secret(name, folder.passphrase_file))
-
-
-def _bao_source(bao: OpenBaoStorage) -> OpenBaoSource:
-    return OpenBaoSource(
-        url=bao.url,
-        engine="kv",
-        mount=bao.mount,
-        namespace=bao.namespace,
-        token_file=bao.token_file,
-        role_id=bao.role_id,
-        secret_id_file=bao.secret_id_file,
-        approle_mount=bao.approle_mount,
-        ca_file=bao.ca_file,
-    )
 
 
 def _secret(name: str, place: str) -> SecretFile | None:
