@@ -176,7 +176,7 @@ def _signed(
             ("author", author.address.key),
             ("key", made.credential.key_id),
             *((("source", made.credential.source),) if made.credential.source else ()),
-            *((("domain", made.credential.domain),) if made.whole_domain else ()),
+            *((("domain", author.address.key.rpartition("@")[2]),) if made.whole_domain else ()),
             ("scheme", made.scheme.value),
             ("form", form.value),
         ),

@@ -135,7 +135,7 @@ def choose(keys: Keys, address: str, wanted: Wanted) -> Credential:
 
 def whole_domain(credential: Credential, address: str) -> bool:
     """Tells whether a certificate signs for an address only because it stands for the whole domain."""
-    return bool(credential.domain) and address not in _addresses(credential.certificate)
+    return credential.speaks_for(address) and address not in _addresses(credential.certificate)
 
 
 def _best(credentials: Sequence[Credential], address: str, wanted: Wanted) -> Credential:

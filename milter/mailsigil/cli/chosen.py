@@ -114,5 +114,5 @@ def _shown(credential: Credential, key: str, levels_of: LevelOf) -> Shown:
         issuer=CertificateNames.from_certificate(certificate).issuer,
         serial=f"{certificate.serial_number:x}",
         valid_until=certificate.not_valid_after_utc,
-        domain=credential.domain if whole_domain(credential, key) else "",
+        domain=key.rpartition("@")[2] if whole_domain(credential, key) else "",
     )

@@ -119,8 +119,7 @@ class KeyAgent:
         if key is None:
             raise KeyAgentRefused(Refusal.UNKNOWN_KEY, "the key agent holds no such key")
         # 2. Its certificate names the address, or its domain where the source's settings allow that.
-        domain = key.credential.domain
-        if address not in key.addresses and not (domain and address.rpartition("@")[2] == domain):
+        if address not in key.addresses and not key.credential.speaks_for(address):
             raise KeyAgentRefused(Refusal.ADDRESS, "the key's certificate does not name the address")
         # 3. The certificate is valid at this moment.
         if not key.valid_from <= self._now() <= key.valid_until:

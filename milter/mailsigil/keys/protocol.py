@@ -30,6 +30,7 @@ MAX_BRACKETS = 64
 """Opening brackets in a request, which is flat: a bound that keeps the JSON reader from recursing."""
 MAX_CREDENTIALS = 32
 MAX_INTERMEDIATES = 30
+MAX_DOMAINS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +46,12 @@ class Credential:
     """Names of :class:`mailsigil.cms.algorithms.Scheme`, the preferred one first."""
     source: str = ""
     """Name of the [[source]] that the key comes from; empty for the folder of [keyd]."""
-    domain: str = ""
-    """Mail domain whose every sender the certificate may sign for; empty: the addresses that it names."""
+    domains: tuple[str, ...] = ()
+    """Mail domains whose every sender the certificate may sign for, besides the addresses that it names."""
+
+    def speaks_for(self, address: str) -> bool:
+        """Tells whether it may sign for an address as one of these domains."""
+        return address.rpartition("@")[2] in self.domains
 
 
 class Operation(Enum):
@@ -134,7 +139,7 @@ def encode_found(credentials: tuple[Credential, ...]) -> bytes:
             "intermediates": [_to_text(der) for der in credential.intermediates[:MAX_INTERMEDIATES]],
             "schemes": list(credential.schemes),
             "source": credential.source,
-            "domain": credential.domain,
+            "domains": list(credential.domains[:MAX_DOMAINS]),
         }
         room -= len(_dump(item)) + 1
         if room < 0:
@@ -217,6 +222,11 @@ def _credential(item: object) -> Credential:
     intermediates, schemes = item.get("intermediates"), item.get("schemes")
     if not isinstance(intermediates, list) or len(intermediates) > MAX_INTERMEDIATES:
         raise ProtocolError("a credential has a list of intermediates")
+    domains = item.get("domains", [])
+    if not isinstance(domains, list) or len(domains) > MAX_DOMAINS:
+        raise ProtocolError("a credential has a list of domains")
+    if not all(isinstance(name, str) and len(name) <= MAX_TEXT for name in domains):
+        raise ProtocolError("a domain is a text")
     if not isinstance(schemes, list) or not all(isinstance(name, str) for name in schemes) or not schemes:
         raise ProtocolError("a credential has a list of schemes")
     return Credential(
@@ -226,7 +236,7 @@ def _credential(item: object) -> Credential:
         schemes=tuple(schemes),
         # Agents before these two were added say neither.
         source=_text({"source": "", **item}, "source", empty=True),
-        domain=_text({"domain": "", **item}, "domain", empty=True),
+        domains=tuple(domains),
     )
 
 

@@ -122,10 +122,10 @@ class DomainRoute:
             self.source.close()
 
     def _routed(self, key: SigningKey) -> RoutedKey:
-        return RoutedKey(key, replace(key.credential, source=self.name, domain=self._whole_domain(key)))
+        return RoutedKey(key, replace(key.credential, source=self.name, domains=self._whole_domains(key)))
 
-    def _whole_domain(self, key: SigningKey) -> str:
+    def _whole_domains(self, key: SigningKey) -> tuple[str, ...]:
+        """All domains whose mailbox the certificate names: a company may have one for several."""
         if not self._mailbox:
-            return ""
-        whole = (domain for domain in self._domains if f"{self._mailbox}@{domain}" in key.addresses)
-        return next(whole, "")
+            return ()
+        return tuple(sorted(one for one in self._domains if f"{self._mailbox}@{one}" in key.addresses))
