@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -21,6 +23,25 @@ from mailsigil.process.privileges import PrivilegeError, become
 _addresses = click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
 
 
+@contextmanager
+def _errors_shown() -> Iterator[None]:
+    try:
+        yield
+    except (SourceError, KeyFileError) as error:
+        raise Misuse(str(error)) from error
+
+
+def _clear(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a command end with a sentence where the key server or the folder of public keys fails."""
+
+    @functools.wraps(function)
+    def clear(*args: Any, **kwargs: Any) -> Any:
+        with _errors_shown():
+            return function(*args, **kwargs)
+
+    return clear
+
+
 @click.group()
 def command() -> None:
     """Keys that encrypt stored mail.
@@ -33,6 +54,7 @@ def command() -> None:
 @command.command()
 @_addresses
 @settings_option
+@_clear
 def create(addresses: tuple[str, ...], settings: Settings) -> None:
     """Make the first key of users. From then on their new mail is encrypted."""
     for address, route, routes in _users(settings, addresses):
@@ -44,6 +66,7 @@ def create(addresses: tuple[str, ...], settings: Settings) -> None:
 @command.command()
 @_addresses
 @settings_option
+@_clear
 def rotate(addresses: tuple[str, ...], settings: Settings) -> None:
     """Make the next key of users. New mail is encrypted to it; the older keys stay, for the older mail."""
     for address, route, routes in _users(settings, addresses):
@@ -55,6 +78,7 @@ def rotate(addresses: tuple[str, ...], settings: Settings) -> None:
 @command.command()
 @_addresses
 @settings_option
+@_clear
 def pin(addresses: tuple[str, ...], settings: Settings) -> None:
     """Take over the keys that lie at the key server, as they are now.
 
@@ -70,11 +94,11 @@ def pin(addresses: tuple[str, ...], settings: Settings) -> None:
 @click.option("--fetch", is_flag=True, help="Ask the key server, too, and tell whether its keys fit.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: JSON instead of lines for people.")
 @settings_option
+@_clear
 def list_keys(addresses: tuple[str, ...], fetch: bool, as_json: bool, settings: Settings) -> None:
     """List the public keys of users, the newest first. Exit status 1 where --fetch finds a fault."""
     routes = _routes(settings)
-    with _errors_shown():
-        wanted = [*addresses] or routes.pins.addresses()
+    wanted = [*addresses] or routes.pins.addresses()
     found: list[dict[str, object]] = []
     for address, route, _ in _users(settings, wanted, routes):
         entry: dict[str, object] = {
@@ -130,13 +154,4 @@ def _users(
         route = routes.of(address)
         if route is None:
             raise Misuse(f"no [[storage]] is for the domain of {address}; add the domain to one")
-        with _errors_shown():
-            yield address, route, routes
-
-
-@contextmanager
-def _errors_shown() -> Iterator[None]:
-    try:
-        yield
-    except (SourceError, KeyFileError) as error:
-        raise Misuse(str(error)) from error
+        yield address, route, routes
