@@ -125,7 +125,7 @@ def test_one_that_is_killed_is_replaced_by_the_other(nodes: Nodes) -> None:
     # What the dead one holds is left alone for a while, and told.
     open_ = [one for one in report.results if one.outcome == "left open"]
     assert open_
-        assert all("is at work on it; if it died, this is done after" in one.sentence for one in open_)
+    assert all("is at work on it; if it died, this is done after" in one.sentence for one in open_)
     other.now += timedelta(minutes=11)
     assert other.sync().is_whole
     _one_each(other)
