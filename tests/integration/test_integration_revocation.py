@@ -262,15 +262,18 @@ def test_a_mail_that_did_not_wait_leaves_the_answer_for_the_next(city: City) -> 
 
 def test_a_warm_verdict_is_not_slower(city: City) -> None:
     with responding(city.folder / "ocsp", city.ocsp_port, city.root, city.root):
-        times = {}
-        for mode in ("off", "require"):
-            desk = city.desk(mode)
+        desks = {mode: city.desk(mode) for mode in ("off", "require")}
+        work: dict[str, list[float]] = {mode: [] for mode in desks}
+        for desk in desks.values():
             desk.judge()
-            start = time.perf_counter()
-            for _ in range(200):
-                assert desk.judge().word is SmimeWord.PASS
-            times[mode] = time.perf_counter() - start
-    assert times["require"] < times["off"] * 1.3
+        # In turns, and the best of each: something else may be at work on this machine meanwhile.
+        for _ in range(10):
+            for mode, desk in desks.items():
+                start = time.thread_time()
+                for _ in range(20):
+                    assert desk.judge().word is SmimeWord.PASS
+                work[mode].append(time.thread_time() - start)
+    assert min(work["require"]) < min(work["off"]) * 1.3
 
 
 def test_evidence_in_the_mail_alone(city: City) -> None:

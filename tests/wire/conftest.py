@@ -96,14 +96,26 @@ class Service:
 @pytest.fixture
 def start_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """Starts services with the options of ``run_workers`` (and ``limits``); ends them with the test."""
+    with starting_services(tmp_path) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def starting_services(folder: Path) -> Iterator[Callable[..., Service]]:
+    """Gives what starts services in a folder; ends them in the end."""
     started: list[Service] = []
 
     def start(**options: Any) -> Service:
-        service = Service(tmp_path, **options)
+        service = Service(folder, **options)
         started.append(service)
         service.wait_for(service.answers, "the service to answer")
+        # The first one answers before the others are there.
+        count = service.settings["service"]["workers"]
+        service.wait_for(lambda: len(service.workers()) == count, "all workers")
         return service
 
-    yield start
-    for service in started:
-        service.close()
+    try:
+        yield start
+    finally:
+        for service in started:
+            service.close()

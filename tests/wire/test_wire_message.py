@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from wire import milter_client as wire
-from wire.conftest import Service
+from wire.conftest import Service, starting_services
 from wire.report import report_of
 
 Start = Callable[..., Service]
 
 
-@pytest.fixture
-def service(start_service: Start) -> Service:
-    return start_service()
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One service for all tests that want nothing special of it."""
+    with starting_services(tmp_path_factory.mktemp("service")) as start:
+        yield start()
 
 
 def test_negotiation_asks_for_leading_spaces_silence_and_few_steps(service: Service) -> None:

@@ -17,6 +17,8 @@ from wire.conftest import Service
 from wire.milter_client import HDR_LEADSPC, HostError, MilterClient
 from wire.report import report_of
 
+pytestmark = pytest.mark.integration
+
 Start = Callable[..., Service]
 
 
