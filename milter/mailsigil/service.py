@@ -8,10 +8,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from mailsigil.clock import utc_now as utc_now
 from mailsigil.cms.content import CipherKind
 from mailsigil.cms.enveloped import EnvelopeLimits
 from mailsigil.cms.parse import CmsLimits
@@ -148,9 +149,11 @@ def delivery_parts(
             ciphers=frozenset(ciphers | {CipherKind.TRIPLE_DES_CBC} if chosen.legacy_ciphers else ciphers),
             new_spool=new_spool(settings),
         ),
-        # The mail server waits: what is not looked up in time is not known.
+        # The mail server waits: what is not looked up in time is not known. And nobody says here which
+        # client a mail came from, so that no other server's results can be believed.
         inbound=replace(
             given,
+            trusted_authserv_ids=frozenset(),
             dns_seconds=min(given.dns_seconds, chosen.seconds / 2),
             verification=replace(given.verification, seconds=min(given.verification.seconds, chosen.seconds)),
         ),
@@ -247,8 +250,3 @@ def _anchor_set(entry: TrustSettings) -> AnchorSet:
 
 def _mime_limits(settings: Settings) -> MimeLimits:
     return MimeLimits(depth=settings.limits.mime_depth, parts=settings.limits.mime_parts)
-
-
-def utc_now() -> datetime:
-    """The time, aware, in UTC."""
-    return datetime.now(UTC)
