@@ -28,6 +28,7 @@ from mailsigil.cli.database import acting_as, become_agents_user, opened_databas
 from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import settings_option
 from mailsigil.cli.sync_shown import report_values
+from mailsigil.clock import utc_now
 from mailsigil.config.settings import Settings
 from mailsigil.keys.admin import AdminClient, ListedKey
 from mailsigil.keys.errors import KeyServiceError
@@ -40,7 +41,6 @@ from mailsigil.lifecycle.overview import Known, Overview
 from mailsigil.lifecycle.tables import Status
 from mailsigil.message.address import Address, AddressError
 from mailsigil.pki.policies import Level
-from mailsigil.service import utc_now
 
 as_json_option = click.option(
     "--json", "as_json", is_flag=True, help="For programs: JSON instead of lines for people."

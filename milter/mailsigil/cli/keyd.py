@@ -12,6 +12,7 @@ import click
 from mailsigil.cli.logs import start_logging
 from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import config_errors_shown, config_option
+from mailsigil.clock import utc_now
 from mailsigil.config.loading import load_settings
 from mailsigil.config.settings import Settings
 from mailsigil.config.sources import SourceSettings
@@ -27,7 +28,6 @@ from mailsigil.keys.sources.live import LiveSources
 from mailsigil.keys.warming import Warmer
 from mailsigil.process.control import WorkerControl
 from mailsigil.process.privileges import PrivilegeError
-from mailsigil.service import utc_now
 
 
 @click.command()

@@ -16,12 +16,12 @@ from mailsigil.cli.certificates import (
 )
 from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import settings_option
+from mailsigil.clock import utc_now
 from mailsigil.config.settings import Settings
 from mailsigil.keys.admin import AdminClient
 from mailsigil.keys.errors import KeyFileError, KeyServiceError
 from mailsigil.keys.import_keys import Planned, bundles, carry_out, plan_import
 from mailsigil.keys.key_files import MAX_PASSPHRASE, read_key_file, read_passphrase
-from mailsigil.service import utc_now
 
 
 @click.group()

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import config_errors_shown, settings_option
 from mailsigil.cli.sync_shown import plan_values, report_values, show_plan, show_report
+from mailsigil.clock import utc_now
 from mailsigil.config.settings import Settings
 from mailsigil.directory.api import DirectoryUnavailable
 from mailsigil.directory.opening import open_directory
@@ -28,7 +29,6 @@ from mailsigil.lifecycle.run import House, Run, begin, open_house
 from mailsigil.lifecycle.upgrade import preload
 from mailsigil.message.address import Address, AddressError
 from mailsigil.process.privileges import PrivilegeError, become
-from mailsigil.service import utc_now
 
 
 @click.command()

@@ -15,9 +15,9 @@ import click
 from mailsigil.cli.database import become_agents_user, opened_database
 from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import settings_option
+from mailsigil.clock import utc_now
 from mailsigil.config.settings import Settings
 from mailsigil.pki.policies import Level
-from mailsigil.service import utc_now
 from mailsigil.usage.companion import spool_folder
 from mailsigil.usage.spool import Spool
 from mailsigil.usage.store import Usage, UsageStore
