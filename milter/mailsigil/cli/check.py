@@ -16,11 +16,12 @@ from mailsigil.config.loading import load_settings
 from mailsigil.config.settings import Settings, TrustSettings
 from mailsigil.config.surroundings import Remark, Severity, remarks
 from mailsigil.directory.file import FileDirectory
-from mailsigil.directory.opening import ldap_directory, servers_of, source_names
+from mailsigil.directory.opening import ldap_directory, open_directory, servers_of, source_names
 from mailsigil.directory.review import review
 from mailsigil.dovecot.ask_doveconf import dovecot_remarks
 from mailsigil.keys.folder_review import key_files
 from mailsigil.keys.sources.review import review as review_sources
+from mailsigil.lifecycle.review import review as review_lifecycle
 from mailsigil.pki.anchors import AnchorError, load_anchor_file
 from mailsigil.policy.model import SigningMode
 
@@ -62,6 +63,7 @@ def everything(config: Path, *, now: datetime, doveconf: Path | None = None) -> 
     yield from around
     yield from key_files(settings, told={remark.subject for remark in around}, now=now)
     yield from review_sources(settings.source, user=settings.keyd.user, now=now)
+    yield from _lifecycle(settings, now)
     yield from dovecot_remarks(settings, doveconf)
 
 
@@ -99,6 +101,14 @@ def _directories(settings: Settings, now: datetime) -> Iterator[Remark]:
         servers = servers_of(one)
         yield from review(ldap_directory(one, servers, sources=source_names(settings)), servers, at=now)
         servers.close()
+
+
+def _lifecycle(settings: Settings, now: datetime) -> Iterator[Remark]:
+    try:
+        directory = open_directory(settings) if settings.lifecycle.enabled else None
+    except ConfigError:
+        directory = None
+    yield from review_lifecycle(settings, directory, now=now)
 
 
 def _trust(settings: Settings, now: datetime) -> Iterator[Remark]:

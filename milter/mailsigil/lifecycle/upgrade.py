@@ -50,6 +50,12 @@ def upgrade(database: Database, *, to: str = HEAD) -> None:
     log.info("the database %s is brought from step %s to %s", database.name, found or "none", to)
 
 
+def revision(database: Database) -> str:
+    """Give the last step that was taken there; empty for none. Raises DatabaseError."""
+    with database.look() as connection:
+        return _revision(connection)
+
+
 def _revision(connection: Connection) -> str:
     if not inspect(connection).has_table("alembic_version"):
         return ""

@@ -1,0 +1,165 @@
+"""A look at the lifecycle for ``mailsigil check``: database, clocks, what was left undone, who can be listed.
+
+Reads only: no table is made or brought up to date, and a file that is not there yet stays away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import func, select
+from sqlalchemy.engine import make_url
+
+from mailsigil.config.settings import Settings
+from mailsigil.config.surroundings import Remark, Severity, writable_folder
+from mailsigil.directory.api import DirectoryUnavailable, Population
+from mailsigil.lifecycle.database import Database, connect
+from mailsigil.lifecycle.errors import LifecycleError
+from mailsigil.lifecycle.run import node_name
+from mailsigil.lifecycle.safety import APART
+from mailsigil.lifecycle.tables import claims, runs
+from mailsigil.lifecycle.upgrade import HEAD, revision
+from mailsigil.process.privileges import PrivilegeError, find_user
+
+SUBJECT: Final = "lifecycle"
+RECENT: Final = timedelta(days=7)
+"""Mail servers that had a run since then are at work."""
+MAX_NAMED: Final = 10
+
+
+def review(settings: Settings, directory: Population | None, *, now: datetime) -> Iterator[Remark]:
+    """Give all findings; nothing where the lifecycle is not enabled.
+
+    ``directory`` is None where it cannot be opened, which others tell.
+    """
+    if not settings.lifecycle.enabled:
+        return
+    if directory is not None:
+        yield from _people(directory)
+    file = _file(settings)
+    local = list(_sqlite(file, settings.keyd.user)) if file is not None else []
+    yield from local
+    if local or (file is not None and not file.exists()):
+        return
+    try:
+        with connect(settings.lifecycle) as database:
+            yield from _inside(database, settings, now)
+    except LifecycleError as error:
+        yield Remark(Severity.ERROR, SUBJECT, error.sentence, error.mend)
+
+
+def _people(directory: Population) -> Iterator[Remark]:
+    try:
+        somebody = next(iter(directory.people()), None)
+    except DirectoryUnavailable as error:
+        yield Remark(
+            Severity.ERROR,
+            SUBJECT,
+            f"the directory does not list its people, so nobody is given a certificate: {error}",
+            "let the login of [[directory]] search below its bases, page by page",
+        )
+        return
+    if somebody is None:
+        yield Remark(
+            Severity.WARNING,
+            SUBJECT,
+            "the directory lists nobody, so nobody is given a certificate",
+            "correct the bases and filters of [[directory]], or write people into the policy file",
+        )
+
+
+def _file(settings: Settings) -> Path | None:
+    url = make_url(settings.lifecycle.database)
+    return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+
+
+def _sqlite(file: Path, user: str) -> Iterator[Remark]:
+    """The file's owner and rights; its folder, where the file is not there yet."""
+    subject = "lifecycle.database"
+    if not file.exists():
+        yield from (
+            remark
+            for remark in writable_folder(subject, file.parent, user)
+            if remark.severity is Severity.ERROR
+        )
+        return
+    status = file.stat()
+    if status.st_mode & 0o077:
+        yield Remark(Severity.ERROR, subject, f"{file} is open to other users", f"chmod 600 {file}")
+    try:
+        owner = find_user(user).pw_uid if user else status.st_uid
+    except PrivilegeError:
+        return  # Told where the user is looked at.
+    if status.st_uid != owner:
+        yield Remark(
+            Severity.ERROR,
+            subject,
+            f"{file} does not belong to {user}, so the key agent cannot write to it",
+            f"chown {user} {file}",
+        )
+
+
+def _inside(database: Database, settings: Settings, now: datetime) -> Iterator[Remark]:
+    clock = database.clock()
+    if clock is not None and abs(now - clock) > APART:
+        yield Remark(
+            Severity.ERROR,
+            SUBJECT,
+            f"this machine's clock says {now:%Y-%m-%d %H:%M:%S} UTC, and the database's"
+            f" {clock:%Y-%m-%d %H:%M:%S} UTC, so no run is made",
+            "set the clocks (NTP)",
+        )
+    found = revision(database)
+    if found > HEAD:
+        yield Remark(
+            Severity.ERROR,
+            SUBJECT,
+            f"the database {database.name} was changed by a newer mailsigil (step {found}; {HEAD} here)",
+            "update mailsigil on this machine, too",
+        )
+        return
+    if found != HEAD:
+        yield Remark(
+            Severity.NOTE,
+            SUBJECT,
+            f"the database {database.name} is at step {found or 'none'}; the next run brings it to {HEAD}",
+            "",
+        )
+        return
+    yield from _left_over(database, now)
+    yield from _nodes(database, settings, now)
+
+
+def _left_over(database: Database, now: datetime) -> Iterator[Remark]:
+    """What servers that died were at work on, and nobody has taken over."""
+    query = select(claims.c.holder, func.count()).where(claims.c.until < now).group_by(claims.c.holder)
+    with database.look() as connection:
+        lapsed: dict[str, int] = {}
+        for holder, number in connection.execute(query):
+            node = holder.partition("/")[0]
+            lapsed[node] = lapsed.get(node, 0) + number
+    for node, number in sorted(lapsed.items())[:MAX_NAMED]:
+        yield Remark(
+            Severity.WARNING,
+            SUBJECT,
+            f"{node} ended in the middle of its work on the certificates of {number} addresses",
+            "run `mailsigil sync`, or wait for the next run of the key agent: both take them over",
+        )
+
+
+def _nodes(database: Database, settings: Settings, now: datetime) -> Iterator[Remark]:
+    query = select(runs.c.node).where(runs.c.started_at > now - RECENT).distinct()
+    with database.look() as connection:
+        nodes = {*connection.execute(query).scalars(), node_name(settings.lifecycle)}
+    if len(nodes) > 1 and not settings.lifecycle.share_keys_with:
+        named = ", ".join(sorted(nodes)[:MAX_NAMED])
+        yield Remark(
+            Severity.WARNING,
+            SUBJECT,
+            f"several mail servers look after certificates ({named}), and each can sign with those keys alone"
+            " that it made",
+            'name a file with the same secret on all of them in "share_keys_with"',
+        )

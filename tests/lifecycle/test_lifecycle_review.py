@@ -1,0 +1,166 @@
+"""What `mailsigil check` says of the lifecycle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, text
+
+from lifecycle.town import DAY, NOW, Town
+from mailsigil.cli.check import everything
+from mailsigil.config.lifecycle import LifecycleSettings
+from mailsigil.config.surroundings import Remark, Severity
+from mailsigil.directory.api import DirectoryUnavailable, Listed, Population
+from mailsigil.directory.opening import open_directory
+from mailsigil.lifecycle import review as under_test
+from mailsigil.lifecycle.database import Database, connect
+from mailsigil.lifecycle.tables import claims
+from mailsigil.lifecycle.upgrade import HEAD
+
+
+def told(town: Town, directory: Population | None = None) -> list[Remark]:
+    (town.folder / "policy.toml").write_text(town.bank.policy())
+    settings = town.settings
+    return list(under_test.review(settings, directory or open_directory(settings), now=town.now))
+
+
+def sentences(town: Town) -> str:
+    return " / ".join(one.sentence for one in told(town))
+
+
+@pytest.fixture(autouse=True)
+def clock_of_the_town(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The towns live at a time of their own; PostgreSQL's machine has it, too."""
+    here = Database.clock
+    monkeypatch.setattr(Database, "clock", lambda self: None if here(self) is None else NOW)
+
+
+@pytest.fixture
+def town(settings: LifecycleSettings, tmp_path: Path) -> Town:
+    made = Town(tmp_path, settings)
+    made.bank.hire("alice", "Alice Example")
+    return made
+
+
+def test_all_is_well_after_a_run(town: Town) -> None:
+    town.sync()
+    assert told(town) == []
+
+
+def test_not_enabled_is_not_looked_at(town: Town) -> None:
+    town.lifecycle = town.lifecycle.model_copy(update={"enabled": False, "database": "sqlite:////no/where"})
+    assert told(town) == []
+
+
+def test_before_the_first_run_nothing_is_made(tmp_path: Path) -> None:
+    file = tmp_path / "db" / "l.db"
+    town = Town(tmp_path, LifecycleSettings(enabled=True, database=f"sqlite:///{file}"))
+    town.bank.hire("alice", "Alice Example")
+    assert told(town) == []
+    assert not file.parent.exists()
+
+
+def test_a_database_of_another_step(town: Town) -> None:
+    town.sync()
+    for step, words, severity in (
+        ("0001", f"is at step 0001; the next run brings it to {HEAD}", Severity.NOTE),
+        ("9999", "was changed by a newer mailsigil", Severity.ERROR),
+    ):
+        with connect(town.lifecycle) as database, database.change() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :step"), {"step": step})
+        (remark,) = told(town)
+        assert words in remark.sentence
+        assert remark.severity is severity
+
+
+def test_what_a_server_left_that_died(town: Town) -> None:
+    town.sync()
+    rows = [
+        {"source": "ca", "address": f"p{number}@bank.example", "holder": "mx7.0123/sync/ab", "until": until}
+        for number, until in enumerate((NOW - DAY, NOW - DAY, NOW + DAY))
+    ]
+    with connect(town.lifecycle) as database, database.change() as connection:
+        connection.execute(insert(claims), rows)
+    (remark,) = told(town)
+    assert "mx7.0123 ended in the middle of its work on the certificates of 2 addresses" in remark.sentence
+
+
+def test_two_servers_that_do_not_share_their_keys(town: Town, tmp_path: Path) -> None:
+    town.sync()
+    town.lifecycle = town.lifecycle.model_copy(update={"node": "mx2"})
+    assert "several mail servers look after certificates (mx1, mx2)" in sentences(town)
+    secret = tmp_path / "secret"
+    town.lifecycle = town.lifecycle.model_copy(update={"share_keys_with": str(secret)})
+    assert told(town) == []
+    # One that was taken out of service is no second one.
+    town.lifecycle = town.lifecycle.model_copy(update={"share_keys_with": ""})
+    town.now += timedelta(days=8)
+    assert "several" not in sentences(town)
+
+
+def test_a_file_that_others_read_or_own(tmp_path: Path) -> None:
+    file = tmp_path / "db" / "l.db"
+    town = Town(tmp_path, LifecycleSettings(enabled=True, database=f"sqlite:///{file}"))
+    town.bank.hire("alice", "Alice Example")
+    town.sync()
+    file.chmod(0o644)
+    (remark,) = told(town)
+    assert (remark.severity, remark.sentence) == (Severity.ERROR, f"{file} is open to other users")
+    assert remark.mend == f"chmod 600 {file}"
+    file.chmod(0o600)
+    if os.geteuid() == 0:
+        os.chown(file, 12345, 12345)
+        keyd = town.settings.keyd.model_copy(update={"user": "root"})
+        settings = town.settings.model_copy(update={"keyd": keyd})
+        (remark,) = under_test.review(settings, None, now=NOW)
+        assert "does not belong to root" in remark.sentence
+
+
+@pytest.mark.integration
+def test_a_database_that_is_away(fresh_postgresql: object, tmp_path: Path) -> None:
+    away = LifecycleSettings(enabled=True, database="postgresql://mailsigil@127.0.0.1:1/mailsigil")
+    town = Town(tmp_path, away)
+    town.bank.hire("alice", "Alice Example")
+    (remark,) = told(town)
+    assert remark.severity is Severity.ERROR
+    assert "mailsigil on 127.0.0.1:1" in remark.sentence
+
+
+def test_clocks_that_differ(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    town.sync()
+    monkeypatch.setattr(Database, "clock", lambda self: NOW - timedelta(minutes=10))
+    (remark,) = told(town)
+    assert "clock says 2026-11-22 12:00:00 UTC, and the database's 2026-11-22 11:50:00 UTC" in remark.sentence
+
+
+class Mute:
+    """A directory that answers single questions, and lists nobody."""
+
+    def people(self) -> Iterator[Listed]:
+        raise DirectoryUnavailable("the search is limited to 10 entries")
+        yield
+
+
+def test_a_directory_that_lists_nobody(town: Town) -> None:
+    town.sync()
+    mute: Population = Mute()  # type: ignore[assignment]
+    (remark,) = told(town, mute)
+    assert "does not list its people" in remark.sentence
+    town.bank.people.clear()
+    assert "lists nobody" in sentences(town)
+
+
+def test_check_asks(tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text('[default]\nsigning = "required"\n')
+    (tmp_path / "mailsigil.toml").write_text(
+        f'[policy]\nfile = "{tmp_path}/policy.toml"\n'
+        f'[lifecycle]\nenabled = true\ndatabase = "sqlite:///{tmp_path}/l.db"\n'
+        '[[source]]\nname = "ca"\nkind = "embedded"\ndomains = ["bank.example"]\n'
+        f'[source.embedded]\nfolder = "{tmp_path}/ca"\n'
+    )
+    found = " / ".join(one.sentence for one in everything(tmp_path / "mailsigil.toml", now=NOW))
+    assert "the directory lists nobody" in found
