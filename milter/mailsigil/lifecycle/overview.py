@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, func, literal_column, or_, select
 
 from mailsigil.lifecycle.actions import Held
 from mailsigil.lifecycle.database import Database
@@ -174,7 +174,8 @@ def _query() -> Select[Any]:
 
 
 def _said() -> ColumnElement[str]:
-    return func.coalesce(func.nullif(certificates.c.certified, ""), certificates.c.level)
+    # No parameter: PostgreSQL would take the one of GROUP BY for another.
+    return func.coalesce(func.nullif(certificates.c.certified, literal_column("''")), certificates.c.level)
 
 
 def _made(row: Row[Any]) -> Known:

@@ -1,0 +1,127 @@
+"""The whole organisation at a glance, on both kinds of database; and revocation by hand beside a run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from lifecycle.town import DAY, Moody, Town
+from mailsigil.config.lifecycle import LifecycleSettings
+from mailsigil.keys.register import Reason
+from mailsigil.keys.subject import SubjectRequest
+from mailsigil.lifecycle.by_hand import revoke
+from mailsigil.lifecycle.carry_out import Report
+from mailsigil.lifecycle.database import connect
+from mailsigil.lifecycle.errors import RunRefused
+from mailsigil.lifecycle.overview import Known, Overview, Summary
+from mailsigil.lifecycle.tables import Status
+
+
+@pytest.fixture
+def town(tmp_path: Path, settings: LifecycleSettings) -> Town:
+    town = Town(tmp_path, settings)
+    for uid, level in (("alice", "V4"), ("bob", "V4"), ("carol", "V3")):
+        town.bank.hire(uid, f"{uid.title()} Example", validated_level=level)
+    town.sync()
+    return town
+
+
+def _found(town: Town, word: str) -> list[Known]:
+    with connect(town.lifecycle) as database:
+        return Overview(database, now=town.now).found(word)
+
+
+def _summary(town: Town) -> Summary:
+    with connect(town.lifecycle) as database:
+        return Overview(database, now=town.now).summary()
+
+
+def _revoke(town: Town, *known: Known) -> Report:
+    with connect(town.lifecycle) as database:
+        return revoke(
+            town.settings,
+            database,
+            [one.held for one in known],
+            reason=Reason.KEY_COMPROMISE,
+            why="a test",
+            who="test",
+            now=lambda: town.now,
+        )
+
+
+def test_in_numbers(town: Town) -> None:
+    assert _summary(town) == Summary(
+        by_level={"V3": 1, "V4": 2}, by_status={"issued": 3}, running_out={7: 0, 30: 0, 90: 0}
+    )
+    town.bank.people["alice"]["title"] = "Director"
+    del town.bank.people["bob"]
+    town.sync()
+    town.now += 300 * DAY
+    assert _summary(town) == Summary(
+        by_level={"V3": 1, "V4": 1},
+        by_status={"issued": 2, "superseded": 1, "revoked": 1},
+        running_out={7: 0, 30: 0, 90: 2},
+    )
+
+
+def test_chosen(town: Town) -> None:
+    with connect(town.lifecycle) as database:
+        overview = Overview(database, now=town.now)
+        assert [one.held.address for one in overview.certificates(level="V3")] == ["carol@bank.example"]
+        assert len(list(overview.certificates(within_days=400))) == 3
+        assert list(overview.certificates(within_days=30)) == []
+        assert [one.held.address for one in overview.certificates(limit=1)] == ["alice@bank.example"]
+        public = {one.held.address: der for one, der in overview.all_public()}
+        (alice,) = overview.certificates(address="alice@bank.example", statuses=[Status.ISSUED])
+        assert overview.public(alice) == public["alice@bank.example"]
+        assert alice.days_left(town.now) in (364, 365)
+    assert _found(town, alice.held.key_id) == _found(town, alice.held.serial) == [alice]
+    assert _found(town, "") == _found(town, "%") == []
+
+
+def test_history_of_one_alone(town: Town) -> None:
+    (alice,) = _found(town, "alice@bank.example")
+    town.now += DAY
+    town.bank.people["alice"]["title"] = "Director"
+    town.sync()
+    with connect(town.lifecycle) as database:
+        overview = Overview(database, now=town.now)
+        assert [one.what for one in overview.history([alice])] == ["requested", "issued", "superseded"]
+        both = overview.history(overview.found("alice@bank.example"))
+    assert [one.what for one in both] == ["requested", "issued", "requested", "superseded", "issued"]
+    assert both[-1].at - both[0].at == timedelta(days=1)
+
+
+def test_while_a_run_works_on_somebody_it_is_left_open(town: Town) -> None:
+    told: list[str] = []
+
+    def meanwhile(request: SubjectRequest) -> None:
+        (known,) = [one for one in _found(town, request.address) if one.held.status is Status.ISSUED]
+        told.extend(result.outcome.value for result in _revoke(town, known).results)
+
+    town.bank.people["alice"]["title"] = "Director"
+    town.issuer = Moody(town, before=meanwhile)
+    assert town.sync().is_whole
+    assert told == ["left open"]
+    town.issuer = None
+    known = [one for one in _found(town, "alice@bank.example") if one.held.status is Status.ISSUED]
+    assert [result.sentence for result in _revoke(town, *known).results] == ["revoked"]
+    assert list(town.revoked().values()) == ["keyCompromise"]
+    assert "alice" not in town.signers()
+    assert town.steps() == ["issue alice"]
+
+
+def test_of_a_source_that_is_gone(town: Town) -> None:
+    (alice,) = _found(town, "alice@bank.example")
+    with connect(town.lifecycle) as database, pytest.raises(RunRefused, match="is of a source"):
+        revoke(
+            town.settings.model_copy(update={"source": ()}),
+            database,
+            [alice.held],
+            reason=Reason.UNSPECIFIED,
+            why="",
+            who="test",
+            now=lambda: town.now,
+        )
