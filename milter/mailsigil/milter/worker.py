@@ -74,9 +74,11 @@ def run_workers(
 
     try:
         become(user)
+        count = workers or default_workers()
+        log.info("milter listens on %s with %d workers", socket, count)
         return Supervisor(
             spawn=lambda control: _work(control, server, box, make_handler, recycle_after),
-            count=workers or default_workers(),
+            count=count,
             drain_seconds=drain_seconds,
             on_reload=on_reload,
             on_stop=leave,
