@@ -24,6 +24,8 @@ def command(config: Path) -> None:
     """
     with config_errors_shown():
         settings = load_settings(config)
+    # Inherited: a reload that comes while a part still starts must not end it; it reads everything anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     names = ["keyd", "milter", *(["delivery"] if settings.delivery.enabled else [])]
     parts = [_start(name, config) for name in names]
 
