@@ -205,6 +205,12 @@ class SourceSettings(Section):
         le=604_800,
         description="Seconds beyond key_seconds that they serve while the source does not answer.",
     )
+    known_addresses: OptionalPath = Field(
+        default="",
+        description="File in which the processes of the key agent tell each other whom they asked this source"
+        " for, so that all of them go on signing when it is away. Addresses alone stand there. Empty: one of"
+        " its name in /var/lib/mailsigil/keyd, where that folder is.",
+    )
     when_silent: Literal["wait", "others"] = Field(
         default="wait",
         description="Where another source has keys for the same sender, and this one does not answer, or"

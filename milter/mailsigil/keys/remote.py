@@ -15,6 +15,7 @@ from mailsigil.cms.recipients import WrappedKey
 from mailsigil.keys.decryption import DecryptionKey
 from mailsigil.keys.errors import SourceError, SourceLeftAlone, SourceUnavailable
 from mailsigil.keys.guard import Guard
+from mailsigil.keys.known_addresses import KnownAddresses
 from mailsigil.keys.protocol import Credential
 from mailsigil.keys.soft_key import SoftKey
 from mailsigil.keys.source import SigningKey
@@ -23,6 +24,8 @@ log = logging.getLogger("mailsigil.keyd")
 
 MAX_ADDRESSES: Final = 100_000
 """Addresses that one source is remembered for; the oldest makes room."""
+WARM_AT_ONCE: Final = 100
+"""Addresses that are looked up for other processes' sake between two refreshes."""
 NOTHING_SECONDS: Final = 30.0
 """So long it is believed that there is nothing for an address, or that the answer was wrong."""
 
@@ -52,7 +55,8 @@ class RemoteKeys:
     """A KeySource on top of a :class:`Lookup`. Safe to share between threads.
 
     What was found is fresh for ``key_seconds``. While the service does not answer, or answers wrongly, it
-    serves for ``stale_seconds`` more; then it is dropped from memory.
+    serves for ``stale_seconds`` more; then it is dropped from memory. With ``addresses``, what one process
+    was asked for, the others look up, too; ``wall`` gives the seconds since 1970.
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class RemoteKeys:
         key_seconds: float,
         stale_seconds: float,
         clock: Callable[[], float] = time.monotonic,
+        addresses: KnownAddresses | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._service = service
         self._guard = guard
@@ -72,6 +78,10 @@ class RemoteKeys:
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
         self._by_id: dict[str, SigningKey] = {}
+        self._addresses = addresses
+        self._wall = wall
+        self._to_warm: dict[str, float] = {}
+        self._warming = threading.Lock()
 
     def find(self, address: str) -> tuple[SigningKey, ...]:
         """Gives the keys for an address; raises SourceError when nothing is known and nothing is told."""
@@ -93,6 +103,8 @@ class RemoteKeys:
             keys = self._guard.call(lambda: self._look_up(address))
         except SourceError as error:
             return self._last_known(address, error)
+        if keys and self._addresses is not None:
+            self._addresses.note(address, self._wall())
         return keys
 
     def get(self, key_id: str) -> SigningKey | None:
@@ -108,7 +120,8 @@ class RemoteKeys:
         return len(self._by_id)
 
     def refresh(self) -> None:
-        """Drops what has been in memory for long enough."""
+        """Drops what has been in memory for long enough, and looks up what other processes were asked for."""
+        self._follow()
         now = self._clock()
         if all(now < each.since + self._fresh + self._stale for each in list(self._known.values())):
             return
@@ -117,6 +130,39 @@ class RemoteKeys:
                 if now >= known.since + self._fresh + self._stale:
                     del self._known[address]
             self._index()
+
+    def _follow(self) -> None:
+        if self._addresses is None:
+            return
+        now = self._wall()
+        before = now - self._fresh - self._stale
+        for address, at in self._addresses.news().items():
+            if before <= at and len(self._to_warm) < MAX_ADDRESSES:
+                self._to_warm[address] = at
+        self._addresses.tidy(before)
+        if self._to_warm and not self._warming.locked():
+            self._guard.start(self._warm)
+
+    def _warm(self) -> None:
+        """Looks up some of the addresses that others were asked for. Raises SourceError."""
+        if not self._warming.acquire(blocking=False):
+            return
+        try:
+            for address in list(self._to_warm)[:WARM_AT_ONCE]:
+                at = self._to_warm[address]
+                known = self._known.get(address)
+                # Half a life before is soon enough, else processes would ask again and again for each other.
+                age = self._clock() - known.since if known is not None and known.keys else None
+                if age is None or self._wall() - age < at - self._fresh / 2:
+                    try:
+                        self._look_up(address)
+                    except SourceUnavailable:
+                        raise  # The rest waits until it is there again.
+                    except SourceError as error:
+                        log.debug("%s", error)
+                self._to_warm.pop(address, None)
+        finally:
+            self._warming.release()
 
     def expire(self) -> None:
         """Asks anew from now on; what is known stays for the time when nobody answers."""

@@ -24,6 +24,7 @@ from mailsigil.keys.errors import KeyFileError, SourceRefused
 from mailsigil.keys.folder import KeyFolder
 from mailsigil.keys.guard import Breaker, Guard
 from mailsigil.keys.key_files import identity_from, read_key_file
+from mailsigil.keys.known_addresses import KnownAddresses
 from mailsigil.keys.placed_keyring import KeyPlace
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.remote import Lookup, RemoteKeys
@@ -217,7 +218,9 @@ def _key_source(settings: SourceSettings, now: Now, managed: Managed | None) -> 
 
 def _remote(settings: SourceSettings, service: Lookup) -> RemoteKeys:
     fresh, stale = settings.key_seconds, settings.stale_seconds
-    return RemoteKeys(service, _guard(settings), key_seconds=fresh, stale_seconds=stale)
+    known = Path(settings.known_addresses or STATE_FOLDER / f".{settings.name}.known")
+    addresses = KnownAddresses(known)
+    return RemoteKeys(service, _guard(settings), key_seconds=fresh, stale_seconds=stale, addresses=addresses)
 
 
 def _guard(settings: SourceSettings) -> Guard:
