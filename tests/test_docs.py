@@ -78,10 +78,12 @@ def _run(text: str, folder: Path) -> bytes:
     return done.stdout
 
 
+@pytest.mark.integration
 def test_the_front_page_commands_work(tried: Path) -> None:
     assert b"multipart/signed" in (tried / "signed.eml").read_bytes()
 
 
+@pytest.mark.integration
 def test_the_front_page_shows_the_fields_that_readers_get(tried: Path) -> None:
     sample = next(block for block in fences(FRONT) if block.text.startswith("Authentication-Results:"))
     shown = message_from_string(sample.text)

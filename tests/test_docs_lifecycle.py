@@ -61,6 +61,7 @@ def test_the_front_page_leads_here() -> None:
 
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="sqlite3 is not installed")
+@pytest.mark.integration
 def test_the_commands_are_followed(tmp_path: Path) -> None:
     site = Site(tmp_path)
     for uid, name in (("alice", "Alice Example"), ("bob", "Bob Sample")):

@@ -60,6 +60,7 @@ def texts(raw: bytes) -> Iterator[str]:
             yield " ".join(payload.decode("latin-1").split())
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("seed", range(3))
 def test_another_parser_shows_only_what_was_signed(seed: int) -> None:
     dice = random.Random(seed)

@@ -257,6 +257,7 @@ def test_without_lifecycle_commands_say_what_they_need(site: Site) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+@pytest.mark.integration
 def test_root_reads_as_the_agents_user_and_writes_as_itself(site: Site, tmp_path: Path) -> None:
     account = pwd.getpwnam("nobody")
     site.write(keyd='user = "nobody"\n')

@@ -294,6 +294,7 @@ def test_what_does_not_decrypt(cipher: str, keys: Keys, tmp_path: Path) -> None:
     assert (found.outcome, found.reason) == (Delivered.CLOSED, "undecryptable")
 
 
+@pytest.mark.integration
 def test_a_wrong_key_never_puts_noise_in_the_mails_place(keys: Keys, tmp_path: Path) -> None:
     """One in 256 paddings of CBC is right by chance."""
     cms = encrypt(ENTITY * 3, (person("rsa"),), tmp_path, cipher="-aes-256-cbc")

@@ -123,6 +123,7 @@ HUGE = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("fields", "start", "line"), HUGE.values(), ids=HUGE.keys())
 def test_memory_stays_flat_on_a_huge_body(fields: list[Field], start: bytes, line: bytes) -> None:
     total = 6_000_000 if b"quoted" in start else 20_000_000
