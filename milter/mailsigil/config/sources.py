@@ -208,8 +208,8 @@ class SourceSettings(Section):
     known_addresses: OptionalPath = Field(
         default="",
         description="File in which the processes of the key agent tell each other whom they asked this source"
-        " for, so that all of them go on signing when it is away. Addresses alone stand there. Empty: one of"
-        " its name in /var/lib/mailsigil/keyd, where that folder is.",
+        " for, so that all of them go on signing when it is away. Addresses alone stand there. Empty: one in"
+        " the state folder, or of its name in /var/lib/mailsigil/keyd, where that folder is.",
     )
     when_silent: Literal["wait", "others"] = Field(
         default="wait",

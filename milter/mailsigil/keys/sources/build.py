@@ -63,11 +63,19 @@ def utc_now() -> datetime:
 
 
 def build_source(
-    settings: SourceSettings, *, now: Now = utc_now, managed: Managed | None = None
+    settings: SourceSettings,
+    *,
+    now: Now = utc_now,
+    managed: Managed | None = None,
+    addresses: KnownAddresses | None = None,
 ) -> DomainRoute:
-    """Builds one source, as the agent uses it; ``managed`` where somebody else looks after what it enrols."""
+    """Builds one source, as the agent uses it.
+
+    ``managed`` where somebody else looks after what it enrols; ``addresses`` where several processes tell
+    each other whom they asked it for.
+    """
     return DomainRoute(
-        _key_source(settings, now, managed),
+        _key_source(settings, now, managed, addresses),
         name=settings.name,
         domains=settings.domains,
         domain_mailbox=settings.domain_mailbox if settings.domain_certificate else "",
@@ -189,12 +197,22 @@ def state_folder(settings: SourceSettings) -> Path:
     return Path(enrolment.state or STATE_FOLDER / settings.name)
 
 
-def _key_source(settings: SourceSettings, now: Now, managed: Managed | None) -> KeySource:
+def known_addresses(settings: SourceSettings) -> KnownAddresses:
+    """The file in which the processes of the agent tell each other whom they asked a source for."""
+    beside = STATE_FOLDER / f".{settings.name}.known"
+    if settings.issues:
+        beside = state_folder(settings) / ".known"
+    return KnownAddresses(Path(settings.known_addresses or beside))
+
+
+def _key_source(
+    settings: SourceSettings, now: Now, managed: Managed | None, addresses: KnownAddresses | None
+) -> KeySource:
     if settings.folder is not None:
         file = settings.folder.passphrase_file
         return KeyFolder(settings.folder.path, passphrase=SecretFile(settings.name, file) if file else None)
     if not settings.issues:
-        return _remote(settings, build_lookup(settings, now=now))
+        return _remote(settings, build_lookup(settings, now=now), addresses)
     issuing = build_issuing(settings, now=now)
     enrolment = settings.enrolment or EnrolmentSettings()
     state = state_folder(settings)
@@ -210,16 +228,14 @@ def _key_source(settings: SourceSettings, now: Now, managed: Managed | None) -> 
         new_per_hour=enrolment.new_per_hour,
         renew_before=timedelta(days=enrolment.renew_days),
         maker=issuing.maker,
-        placement=None if place is None else Placement(place, _remote(settings, place)),
+        placement=None if place is None else Placement(place, _remote(settings, place, addresses)),
         managed=managed,
         keep_former=timedelta(days=enrolment.decrypt_days),
     )
 
 
-def _remote(settings: SourceSettings, service: Lookup) -> RemoteKeys:
+def _remote(settings: SourceSettings, service: Lookup, addresses: KnownAddresses | None) -> RemoteKeys:
     fresh, stale = settings.key_seconds, settings.stale_seconds
-    known = Path(settings.known_addresses or STATE_FOLDER / f".{settings.name}.known")
-    addresses = KnownAddresses(known)
     return RemoteKeys(service, _guard(settings), key_seconds=fresh, stale_seconds=stale, addresses=addresses)
 
 

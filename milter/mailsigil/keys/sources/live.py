@@ -10,7 +10,7 @@ from mailsigil.config.sources import SourceSettings
 from mailsigil.config.surroundings import Severity
 from mailsigil.keys.enrolment import Managed
 from mailsigil.keys.routes import DomainRoute
-from mailsigil.keys.sources.build import build_source, utc_now
+from mailsigil.keys.sources.build import build_source, known_addresses, utc_now
 from mailsigil.keys.sources.review import files
 
 log = logging.getLogger("mailsigil.keyd")
@@ -85,4 +85,4 @@ class LiveSources:
         return tuple(built.values())
 
     def _source(self, one: SourceSettings) -> DomainRoute:
-        return build_source(one, now=self._now, managed=self._managed(one))
+        return build_source(one, now=self._now, managed=self._managed(one), addresses=known_addresses(one))
