@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from mailsigil.keys.errors import KeyFileError, SourceError
+from mailsigil.keys.folder_findings import FolderFinding, finding_of, validity_findings
 from mailsigil.keys.key_files import (
     MAX_PASSPHRASE,
     Custody,
@@ -37,18 +38,6 @@ MAX_FILES: Final = 100_000
 _PEM_SUFFIXES: Final = (".pem", ".crt", ".cer", ".key")
 _PKCS12_SUFFIXES: Final = (".p12", ".pfx")
 _OPENER_SUFFIX: Final = ".pass"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class FolderFinding:
-    """Something in the folder that an admin should mend."""
-
-    path: Path
-    sentence: str
-    mend: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.sentence}. {self.mend}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +142,7 @@ class KeyFolder:
     def findings(self, now: datetime) -> tuple[FolderFinding, ...]:
         """Gives everything that an admin should mend, by file name."""
         snapshot = self._snapshot
-        timed = (finding for key in snapshot.by_id.values() for finding in _validity_findings(key, now))
+        timed = (finding for key in snapshot.by_id.values() for finding in validity_findings(key, now))
         return tuple(sorted({*snapshot.findings, *timed}))
 
     def refresh(self) -> None:
@@ -171,7 +160,7 @@ class KeyFolder:
                 bundles, findings = self._scan()
             except KeyFileError as fault:
                 # The keys that were read stay: a folder that is away for a moment costs no signature.
-                finding = _finding(fault)
+                finding = finding_of(fault)
                 if (finding,) != old.of_folder:
                     self._tell(finding)
                     self._snapshot = replace(old, of_folder=(finding,))
@@ -275,10 +264,10 @@ class KeyFolder:
         try:
             keys, faults = self._keys(bundle, [self._open(mark) for mark in bundle.key_files])
         except KeyFileError as fault:
-            return _Loaded((), (_finding(fault),))
+            return _Loaded((), (finding_of(fault),))
         except SourceError as error:
             return _Loaded((), (FolderFinding(self.path, error.sentence, error.mend),))
-        return _Loaded(tuple(keys), tuple(_finding(fault) for fault in faults))
+        return _Loaded(tuple(keys), tuple(finding_of(fault) for fault in faults))
 
     def _keys(self, bundle: _Bundle, files: Sequence[KeyFile]) -> tuple[list[SoftKey], list[KeyFileError]]:
         if bundle.passphrase is not None:
@@ -333,22 +322,3 @@ def _newest_first(keys: Mapping[str, list[SoftKey]]) -> Mapping[str, tuple[SoftK
         address: tuple(sorted(each, key=lambda key: key.valid_from, reverse=True))
         for address, each in keys.items()
     }
-
-
-def _validity_findings(key: SoftKey, now: datetime) -> Iterable[FolderFinding]:
-    if now > key.valid_until:
-        yield FolderFinding(
-            key.origin,
-            f"the certificate expired on {key.valid_until:%Y-%m-%d}, so it signs no more",
-            "Replace it with a renewed one, or remove it",
-        )
-    elif now < key.valid_from:
-        yield FolderFinding(
-            key.origin,
-            f"the certificate is not valid before {key.valid_from:%Y-%m-%d %H:%M} UTC",
-            "Leave it if that is meant: it signs from then on",
-        )
-
-
-def _finding(fault: KeyFileError) -> FolderFinding:
-    return FolderFinding(fault.path, fault.sentence, fault.mend)
