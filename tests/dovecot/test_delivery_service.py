@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from envelopes import BOB, ENTITY, Person, enclosed, person
+from envelopes import BOB, ENTITY, Person, enclosed, make_key, person
 from mailsigil.demo.dovecot import MAIL_USER, Dovecot, wait_for_mail
 from mailsigil.demo.organisation import HOST, Organisation, found
 from mailsigil.demo.programs import Daemon, accepts
 from servers.dovecots import PASSWORD, ROOTS, deliver, imap
+from servers.leaks import Secrets
 from servers.sieve import FILTERS, compile_scripts, open_folder, sieve_dovecot
 
 ALICE, CEO, SALES = "alice@bank.example", "ceo@bank.example", "sales@bank.example"
@@ -110,6 +111,11 @@ def _house(folder: Path, root: Path | None) -> Iterator[House]:
         finally:
             for service in reversed(running.services.values()):
                 service.stop()
+    secrets = Secrets()
+    for kind in ("rsa", "p256", "rsa#sales", "rsa#nobody"):
+        secrets.add(kind, make_key(kind))
+    # The key agent's folder is where these keys lie.
+    assert secrets.found(folder, but=[organisation.folder / "keys"]) == []
 
 
 def _sales() -> Person:

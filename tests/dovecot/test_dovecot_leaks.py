@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from envelopes import make_key
 from servers.leaks import PrivateKey, Secrets
@@ -30,7 +30,7 @@ def _written(key: PrivateKey) -> dict[str, bytes]:
         "a-field-of-2.4": b"inline:" + pem.replace(b"\n", b"\\n"),
         "moved-by-one": base64.encodebytes(b"x" + der),
         "moved-by-two": base64.encodebytes(b"xy" + pem),
-        "half-of-it": old[len(old) // 4 :],
+        "cut-off": pem[: len(pem) * 3 // 4],
         "a-number": f"{secret:x}".zfill(64).upper().encode(),
     }
 
@@ -49,4 +49,9 @@ def test_each_writing_is_found_and_nothing_else(kind: str, tmp_path: Path) -> No
     public.mkdir()
     for name, content in _written(make_key(f"{kind}#another")).items():
         (public / name).write_bytes(content)
+    # His own public key is no secret, in whatever form.
+    own = make_key(kind).public_key()
+    for name, encoding in (("pem", Encoding.PEM), ("der", Encoding.DER)):
+        content = own.public_bytes(encoding, PublicFormat.SubjectPublicKeyInfo)
+        (public / f"own-{name}").write_bytes(content + base64.b64encode(content))
     assert secrets.found(public) == []

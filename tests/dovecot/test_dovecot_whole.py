@@ -13,6 +13,7 @@ import pytest
 from mailsigil.demo.dovecot import Dovecot, wait_for_mail
 from servers.dovecots import BOB, PASSWORD, ROOTS, deliver, fetch, imap
 from servers.kv import bao_storage
+from servers.leaks import Secrets
 from servers.openbao import OpenBao, program
 from servers.storage_house import StorageHouse
 
@@ -78,6 +79,12 @@ def test_mail_is_encrypted_at_rest_whatever_happens_to_the_key_server(
             # 4. Who has no key has mail in clear, as without us.
             deliver(dovecot, FIRST, to=CAROL)
             assert b"behind the picture" in wait_for_mail(dovecot, CAROL)[0].read_bytes()
+    # 5. His keys were at the key server, and in no file of anybody.
+    secrets = Secrets()
+    entry = bao.call("GET", f"secret/data/storage/{BOB}")["data"]["data"]
+    secrets.add_pem("a storage key", entry["private_key"])
+    assert entry["private_key"].count("BEGIN") == 2
+    assert secrets.found(tmp_path, bao.folder) == []
     log = house.log.read_text()
     assert f"storage keys given user={BOB} remote=127.0.0.1 keys=1" in log
     assert f"storage keys given user={BOB} remote=127.0.0.1 keys=2" in log

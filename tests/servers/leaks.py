@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 _PIECE: Final = 24
 """Octets of a number that are looked for; that they stand somewhere by chance cannot happen."""
+_LINE: Final = 48
+"""Octets in a line of PEM."""
 _FORMATS: Final = (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL)
 
 _PEM: Final = re.compile(
@@ -76,12 +78,22 @@ def _writings(key: PrivateKey) -> Iterator[bytes]:
             yield piece.hex().upper().encode()
             yield from _base64(piece)
     for form in _FORMATS:
-        pem = key.private_bytes(Encoding.PEM, form, NoEncryption())
-        # The first line of a short key is the same for all keys of its kind.
-        for line in pem.splitlines()[2:-1]:
-            if len(line) >= 2 * _PIECE:
-                yield line
-                yield from _base64(line)
+        yield from _lines(key, form)
+
+
+def _lines(key: PrivateKey, form: PrivateFormat) -> Iterator[bytes]:
+    """Those lines of PEM in which there is something secret; others are the public key's, too."""
+    der = key.private_bytes(Encoding.DER, form, NoEncryption())
+    first = next(_secret_numbers(key))
+    start = der.index(first)
+    end = start + len(first) if isinstance(key, ec.EllipticCurvePrivateKey) else len(der)
+    pem = key.private_bytes(Encoding.PEM, form, NoEncryption())
+    for number, line in enumerate(pem.splitlines()[1:-1]):
+        begin = number * _LINE
+        # Part of a line is looked for as a number; here it has to be a good deal of it.
+        if min(end, begin + _LINE) - max(start, begin) >= _PIECE // 2 and len(line) >= 2 * _PIECE:
+            yield line
+            yield from _base64(line)
 
 
 def _secret_numbers(key: PrivateKey) -> Iterator[bytes]:
