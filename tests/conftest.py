@@ -21,9 +21,17 @@ settings.register_profile("steady", settings.get_profile("search"), derandomize=
 settings.load_profile("steady")
 
 
+UMASK = 0o022
+
+
+def pytest_configure() -> None:
+    """Folders of the tests are entered by the users of servers, whatever the shell's umask is."""
+    os.umask(UMASK)
+
+
 @pytest.fixture(autouse=True)
-def _the_log_as_it_was() -> Iterator[None]:
-    """A command that is called in this process sets up its log; the next test finds none of it."""
+def _the_process_as_it_was() -> Iterator[None]:
+    """A command that is called in this process sets up log and umask; the next test finds none of it."""
     root, ours = logging.getLogger(), logging.getLogger("mailsigil")
     levels, handlers, source = (root.level, ours.level), list(root.handlers), logging._srcfile
     yield
@@ -31,6 +39,7 @@ def _the_log_as_it_was() -> Iterator[None]:
     ours.setLevel(levels[1])
     root.handlers[:] = handlers
     logging._srcfile = source
+    os.umask(UMASK)
 
 
 @pytest.fixture(scope="session")
