@@ -100,12 +100,14 @@ def test_a_request_waits_until_it_is_approved(server: CaServe, tmp_path: Path) -
     server.settings("retry_seconds = 1", rules=WAIT)
     reload(server, "ca reloaded its settings")
     asked = client(server, tmp_path)
+    folder = ["--dir", str(server.folder)]
+    listed = CliRunner().invoke(ca_command, ["pending", "list", *folder])
+    assert listed.output == "no request waits for a decision\n"
     request = SubjectRequest(address="dora@wait.example")
     new = NewKey.generate(request, KeyKind.P256)
     with pytest.raises(Pending) as caught:
         asked.enrol(request, new)
     assert caught.value.retry_after == 1
-    folder = ["--dir", str(server.folder)]
     listed = CliRunner().invoke(ca_command, ["pending", "list", *folder, "--json"])
     (row,) = json.loads(listed.output)
     CliRunner().invoke(ca_command, ["pending", "approve", *folder, row["identifier"]])

@@ -44,6 +44,8 @@ def list_pending(directory: Path, as_json: bool) -> None:
         rows = [{**asdict(one), "asked": one.asked.isoformat()} for one in entries]
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
+    if not entries:
+        click.echo("no request waits for a decision", err=True)
     for one in entries:
         why = f" ({one.reason})" if one.reason else ""
         click.echo(
