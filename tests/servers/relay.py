@@ -7,8 +7,10 @@ passes on to a port of that loopback.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
+import signal
 import socket
 import struct
 import sys
@@ -69,7 +71,14 @@ def _bring_loopback_up() -> None:
         fcntl.ioctl(any_socket, set_flags, form.pack(name, flags | up))
 
 
+def _end_with_parent() -> None:
+    """The server beside is the parent, for the shell became it. See prctl(2)."""
+    set_death_signal = 1
+    ctypes.CDLL(None, use_errno=True).prctl(set_death_signal, signal.SIGKILL)
+
+
 if __name__ == "__main__":
+    _end_with_parent()
     _bring_loopback_up()
     inside = socket.socket(socket.AF_UNIX)
     inside.bind(sys.argv[1])
