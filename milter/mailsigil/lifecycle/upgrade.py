@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib
 import logging
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, inspect, text
 
 from mailsigil.config.lifecycle import LifecycleSettings
 from mailsigil.lifecycle.database import Database, connect
 from mailsigil.lifecycle.errors import DatabaseUnusable
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
 
 log = logging.getLogger("mailsigil.lifecycle")
 
@@ -27,10 +31,11 @@ def preload(settings: LifecycleSettings) -> None:
     Raises DatabaseUnusable where the driver is not installed.
     """
     connect(settings).close()
-    for name in ("alembic.command", "alembic.config", "alembic.script", "alembic.runtime.environment"):
-        importlib.import_module(name)
     importlib.import_module("alembic.ddl.sqlite")
     importlib.import_module("alembic.ddl.postgresql")
+    importlib.import_module("alembic.operations")
+    importlib.import_module("alembic.runtime.migration")
+    _known_steps()
 
 
 def upgrade(database: Database, *, to: str = HEAD) -> None:
@@ -46,7 +51,7 @@ def upgrade(database: Database, *, to: str = HEAD) -> None:
         if found == to:
             return
         _refuse_unknown(database, found)
-        _steps(connection, to)
+        _steps(connection, found, to)
     log.info("the database %s is brought from step %s to %s", database.name, found or "none", to)
 
 
@@ -70,12 +75,24 @@ def _refuse_unknown(database: Database, found: str) -> None:
         )
 
 
-def _steps(connection: Connection, to: str) -> None:
+def _steps(connection: Connection, found: str, to: str) -> None:
     # Imported here: it takes longer than most runs, and is needed once.
-    from alembic import command
-    from alembic.config import Config
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationContext
 
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, to)
+    context = MigrationContext.configure(connection, opts={"render_as_batch": True})
+    missing = tuple(_known_steps().iterate_revisions(to, found or "base"))
+    with Operations.context(context):
+        for step in reversed(missing):
+            step.module.upgrade()
+    context.stamp(_known_steps(), to)
+
+
+@cache
+def _known_steps() -> ScriptDirectory:
+    """All steps, read once."""
+    from alembic.script import ScriptDirectory
+
+    directory = ScriptDirectory(str(Path(__file__).parent / "migrations"))
+    tuple(directory.walk_revisions())
+    return directory
