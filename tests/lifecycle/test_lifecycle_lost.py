@@ -164,7 +164,7 @@ def test_est_cannot_tell_and_the_report_says_so(tmp_path: Path) -> None:
         password = tmp_path / "password"
         password.write_text(PASSWORD)
         password.chmod(0o600)
-        with LossyWay(port, request=1000) as way:
+        with LossyWay(port, request=500) as way:
             source = EstSource(
                 url=server.url.replace(f":{port}/", f":{way.port}/"),
                 ca_file=str(server.root),
@@ -215,7 +215,7 @@ def test_who_never_heard_of_it_is_not_suspected(tmp_path: Path) -> None:
         password = tmp_path / "password"
         password.write_text(PASSWORD)
         password.chmod(0o600)
-        way = LossyWay(port, request=1000)
+        way = LossyWay(port, request=500)
         with way:
             url = server.url.replace(f":{port}/", f":{way.port}/")
         source = EstSource(url=url, ca_file=str(server.root), username="keyd", password_file=str(password))
