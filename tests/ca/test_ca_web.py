@@ -22,7 +22,7 @@ def echo(request: Request) -> Response:
     return Response(HTTPStatus.OK, "text/plain", request.version.encode() + b" " + request.body)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     server = WebServer(("127.0.0.1", 0), echo, bounds=BOUNDS)
     thread = threading.Thread(target=server.serve, daemon=True)

@@ -22,6 +22,8 @@ from mailsigil.keys.client import KeyAgentClient, KeyAgentRefused, KeyAgentUnava
 from mailsigil.keys.keyd import run_agent
 from mailsigil.process.privileges import PrivilegeError
 
+pytestmark = pytest.mark.integration
+
 NOBODY = 65534
 SOURCE = Path(__file__).resolve().parents[2] / "milter"
 PROGRAM = """

@@ -62,6 +62,8 @@ class Program:
                 os.kill(pid, signal.SIGKILL)
 
 
+pytestmark = pytest.mark.integration
+
 Start = Callable[[str], Program]
 
 
