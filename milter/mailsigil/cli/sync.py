@@ -78,7 +78,7 @@ def command(
 
 
 def _run(run: Run, only: str, *, dry_run: bool, as_json: bool, allowed: int | None) -> int:
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     plan = run.plan(only=only)
     others = run.other_sources()
     stop = run.stop(plan, allowed=allowed)
