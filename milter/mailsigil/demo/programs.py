@@ -88,7 +88,10 @@ class Daemon:
         return self.process.pid
 
     def wait_until(self, ready: Callable[[], bool], *, timeout: float = 20) -> None:
-        """Waits until it is ready; if it ends before, its last words become the error."""
+        """Waits until it is ready; if it ends before, its last words become the error.
+
+        What does not become ready is stopped.
+        """
 
         def check() -> bool:
             if self.process.poll() is not None:
@@ -96,7 +99,11 @@ class Daemon:
                 raise DemoError(f"{self.name} ended with status {self.process.returncode}: {words}")
             return ready()
 
-        wait_until(check, what=self.name, timeout=timeout)
+        try:
+            wait_until(check, what=self.name, timeout=timeout)
+        except DemoError:
+            self.stop()
+            raise
 
     def stop(self, *, timeout: float = 40) -> None:
         """Ends it politely, then firmly."""
