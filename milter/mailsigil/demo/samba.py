@@ -53,13 +53,17 @@ class SambaAd:
             [require("unshare", package="util-linux"), "-n", "-m", "sleep", "infinity"],
             log=self.folder / "namespace.log",
         )
-        self._holder.wait_until(self._is_apart)
-        run(self.inside([require("ip", package="iproute2"), "link", "set", "lo", "up"]))
-        hosts = self.folder / "hosts"
-        hosts.write_text(f"127.0.0.1 localhost {self.host} {HOST}\n")
-        run(self.inside(["mount", "--bind", hosts, "/etc/hosts"]))
         try:
-            self._provision()
+            self._holder.wait_until(self._is_apart)
+            run(self.inside([require("ip", package="iproute2"), "link", "set", "lo", "up"]))
+            hosts = self.folder / "hosts"
+            hosts.write_text(f"127.0.0.1 localhost {self.host} {HOST}\n")
+            run(self.inside(["mount", "--bind", hosts, "/etc/hosts"]))
+            try:
+                self._provision()
+            except DemoError as error:
+                # Samba 4.22 of Debian 13 does so where it may not set the rights of its files.
+                raise DemoError(f"samba-tool cannot set up a domain on this machine: {error}") from error
             self._daemon = Daemon(
                 self.inside([samba, "-F", "--no-process-group", "-s", self.domain / "etc" / "smb.conf"]),
                 log=self.folder / "samba.log",
@@ -81,7 +85,8 @@ class SambaAd:
         if self._holder is None:
             raise DemoError("the domain controller has not been started")
         enter = require("nsenter", package="util-linux")
-        return [enter, "-t", str(self._holder.pid), "-n", "-m", *(str(one) for one in command)]
+        # -r: its root, too, which is another than the namespace's where this runs in a chroot.
+        return [enter, "-t", str(self._holder.pid), "-n", "-m", "-r", *(str(one) for one in command)]
 
     def tool(self, *arguments: str) -> bytes:
         """Run samba-tool on the domain's database."""
