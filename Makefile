@@ -21,9 +21,9 @@ test: ## install what is missing and pass all tests
 	@packaging/prepare test
 	@$(PY) -m pytest -q -n 2 --dist loadgroup
 
-quick: ## the everyday tests, without real servers, in under a minute
+quick: ## the everyday tests, without real servers, in about a minute
 	@packaging/prepare test
-	@$(PY) -m pytest -q -n 2 -m "not integration"
+	@$(PY) -m pytest -q -n 4 -m "not integration"
 
 check: ## ruff and mypy strict
 	@packaging/prepare test

@@ -171,6 +171,7 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("archive", ARCHIVES)
 def test_odd_mail_is_judged_quickly_and_has_no_identity(archive: str, corpus: Corpus) -> None:
     count = 0

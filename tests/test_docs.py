@@ -178,6 +178,7 @@ def test_postfix_snippets_of_the_page_are_those_of_the_examples(name: str) -> No
     assert set(filter(None, shown)) == set(filter(None, example))
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(shutil.which("postconf") is None, reason="Postfix is not installed")
 def test_postfix_knows_every_parameter(tmp_path: Path) -> None:
     shutil.copy(POSTFIX / "main.cf.example", tmp_path / "main.cf")

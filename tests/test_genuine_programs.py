@@ -29,6 +29,8 @@ import bank
 from bank import ALICE
 from mailsigil.keys.profile import KeyKind
 
+pytestmark = pytest.mark.integration  # GnuPG makes these signatures
+
 PART = b"Content-Type: text/plain; charset=us-ascii\r\n\r\nDear Carl,\r\n\r\nsee you on Friday.\r\n"
 APPLE = (
     b'Content-Type: multipart/signed;\r\n\tboundary="Apple-Mail=_7AC4";\r\n'

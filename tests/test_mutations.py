@@ -12,6 +12,7 @@ import base64
 import io
 from functools import cache
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -99,6 +100,7 @@ piece = st.one_of(
 edit = st.tuples(place, st.integers(0, 40), piece)
 
 
+@pytest.mark.integration
 @given(form=st.sampled_from(FORMS), edits=st.lists(edit, min_size=1, max_size=3))
 @settings(max_examples=400, deadline=None)
 def test_changed_octets(form: str, edits: list[tuple[float, int, bytes]]) -> None:
@@ -145,6 +147,7 @@ values = st.one_of(
 )
 
 
+@pytest.mark.integration
 @given(
     fields=st.lists(st.builds(Field, names, values), max_size=8),
     body=st.lists(st.one_of(st.binary(max_size=80), st.sampled_from([b"--b", b"--b--", b""])), max_size=12),

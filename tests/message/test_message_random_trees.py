@@ -6,6 +6,7 @@ import base64
 import re
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -96,6 +97,7 @@ def leaves(part: Leaf | Box | Letter) -> list[bytes]:
     return [content for child in children for content in leaves(child)]
 
 
+@pytest.mark.integration
 @given(TREES)
 @settings(max_examples=200, deadline=None)
 def test_a_tree_comes_out_as_it_went_in(part: Leaf | Box | Letter) -> None:

@@ -124,6 +124,7 @@ def test_x509_limbo(corpus: Corpus, tmp_path: Path, for_tls: Callable[[x509.Obje
     assert passed > 50  # the checks do not hold because everything is refused
 
 
+@pytest.mark.integration
 def test_x509_limbo_costs_no_case_a_second(
     corpus: Corpus, tmp_path: Path, for_tls: Callable[[x509.ObjectIdentifier], None]
 ) -> None:

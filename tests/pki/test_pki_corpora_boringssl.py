@@ -118,6 +118,7 @@ def _validate(
     return PathValidator(TrustStore((anchors,))).validate(leaf, pool, at=at)
 
 
+@pytest.mark.integration
 def test_chains(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = next(corpus("boringssl-pki").rglob("verify_certificate_chain_unittest"))
     never = (Eku.ANY_EXTENDED_KEY_USAGE, Eku.CODE_SIGNING)
