@@ -238,16 +238,16 @@ def test_a_hanging_responder_costs_one_mail_its_bound_and_the_next_nothing(city:
         waited = time.monotonic() - start
         assert (first.word, first.status) == (SmimeWord.TEMPERROR, Status.UNCHECKED)
         assert first.reason is Reason.REVOCATION_UNKNOWN
-        assert 0.9 < waited < 1.9
+        assert 0.9 < waited < 1.5
         start = time.monotonic()
         for _ in range(20):
             assert desk.judge().word is SmimeWord.TEMPERROR
-        assert time.monotonic() - start < 10  # each of them would wait a second
+        assert time.monotonic() - start < 1.0
     desk = city.desk("prefer", patience=0.0)
     with _hanging(city.ocsp_port):
         start = time.monotonic()
         assert desk.judge().identity is not None
-        assert time.monotonic() - start < 1.9  # the responder is given two seconds
+        assert time.monotonic() - start < 0.5
 
 
 def test_a_mail_that_did_not_wait_leaves_the_answer_for_the_next(city: City) -> None:

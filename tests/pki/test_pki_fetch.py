@@ -241,7 +241,7 @@ def test_time_is_bounded_as_a_whole(answer: Answer) -> None:
         start = time.monotonic()
         with pytest.raises(Unreachable, match="in time"):
             _fetch(port, timeout=0.4)
-        assert time.monotonic() - start < 3  # each of them would take five seconds
+        assert time.monotonic() - start < 1.0
 
 
 def test_a_server_that_is_not_there() -> None:

@@ -216,7 +216,7 @@ def _hang(gate: threading.Event) -> Callable[[], bytes]:
 
 def test_a_hanging_server_costs_one_mail_its_patience_and_the_next_nothing() -> None:
     gate = threading.Event()
-    house = House(patience=1.0)
+    house = House(patience=0.3)
     house.network.documents[ROOT_CRL] = _hang(gate)
     start = time.monotonic()
     assert house.ask().status is UNKNOWN
@@ -224,9 +224,8 @@ def test_a_hanging_server_costs_one_mail_its_patience_and_the_next_nothing() -> 
     start = time.monotonic()
     assert house.ask().status is UNKNOWN
     assert house.ask(BOB, SUB, ROOT).status is UNKNOWN
-    second = time.monotonic() - start
-    assert 0.95 < first < 5
-    assert second < 0.9  # each of the two would wait a second
+    assert 0.25 < first < 1.0
+    assert time.monotonic() - start < 0.1
     gate.set()  # what the mail did not wait for is there for the next
     _until(lambda: house.ask().status is GOOD)
     assert house.ask(BOB, SUB, ROOT).status is GOOD
