@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +15,8 @@ from typing import Final
 from mailsigil.cms.recipients import KeyScheme, WrappedKey
 from mailsigil.cms.unwrap import KEY_SIZES
 from mailsigil.keys.errors import KeyAgentRefused, ProtocolError, Refusal
-from mailsigil.keys.protocol import MAX_CREDENTIALS, MAX_FRAME, MAX_TEXT
+from mailsigil.keys.frames import answer_fields, dump, load, text_of
+from mailsigil.keys.protocol import MAX_CREDENTIALS, MAX_FRAME
 
 MAX_REQUEST: Final = 16_384
 """Octets of a request: a wrapped key has at most 2048, the rest is short."""
@@ -52,13 +52,13 @@ class UnwrapRequest:
 
 def encode_find(request: FindRequest) -> bytes:
     """Writes a question for certificates."""
-    return _dump({"op": "find", "address": request.address})
+    return dump({"op": "find", "address": request.address})
 
 
 def encode_unwrap(request: UnwrapRequest) -> bytes:
     """Writes a request to unwrap."""
     wrapped = request.wrapped
-    return _dump(
+    return dump(
         {
             "op": "unwrap",
             "address": request.address,
@@ -81,8 +81,8 @@ def decode_request(payload: bytes) -> FindRequest | UnwrapRequest:
     try:
         if len(payload) > MAX_REQUEST or payload.count(b"{") + payload.count(b"[") != 1:
             raise ProtocolError("a request is one flat and short JSON object")
-        fields = _load(payload)
-        address = _text(fields, "address")
+        fields = load(payload)
+        address = text_of(fields, "address")
         match fields.get("op"):
             case "find":
                 return FindRequest(address)
@@ -99,21 +99,21 @@ def encode_found(found: tuple[DecryptionCertificate, ...]) -> bytes:
     room = _ROOM
     for each in found[:MAX_CREDENTIALS]:
         item = {"key_id": each.key_id, "certificate": _to_text(each.certificate)}
-        room -= len(_dump(item)) + 1
+        room -= len(dump(item)) + 1
         if room < 0:
             break
         items.append(item)
-    return _dump({"certificates": items})
+    return dump({"certificates": items})
 
 
 def encode_key(key: bytes) -> bytes:
     """Writes the key of a content."""
-    return _dump({"key": _to_text(key)})
+    return dump({"key": _to_text(key)})
 
 
 def decode_found(payload: bytes) -> tuple[DecryptionCertificate, ...]:
     """Reads certificates; raises KeyAgentRefused, or ProtocolError for nonsense."""
-    items = _answer(payload).get("certificates")
+    items = answer_fields(payload).get("certificates")
     if not isinstance(items, list) or len(items) > MAX_CREDENTIALS:
         raise ProtocolError("the key agent's answer holds no list of certificates")
     return tuple(_certificate(item) for item in items)
@@ -121,7 +121,7 @@ def decode_found(payload: bytes) -> tuple[DecryptionCertificate, ...]:
 
 def decode_key(payload: bytes) -> bytes:
     """Reads the key of a content; raises KeyAgentRefused, or ProtocolError for nonsense."""
-    return _octets(_answer(payload), "key")
+    return _octets(answer_fields(payload), "key")
 
 
 def _unwrap_request(fields: Mapping[str, object], address: str) -> UnwrapRequest:
@@ -131,54 +131,22 @@ def _unwrap_request(fields: Mapping[str, object], address: str) -> UnwrapRequest
     if not isinstance(size, int) or size not in KEY_SIZES:
         raise ProtocolError("size is no size of a key")
     wrapped = WrappedKey(
-        scheme=KeyScheme(_text(fields, "scheme")),
+        scheme=KeyScheme(text_of(fields, "scheme")),
         encrypted=_octets(fields, "encrypted"),
-        digest=_text(fields, "digest", empty=True),
-        mask_digest=_text(fields, "mask_digest", empty=True),
+        digest=text_of(fields, "digest", empty=True),
+        mask_digest=text_of(fields, "mask_digest", empty=True),
         label=_octets(fields, "label"),
         ephemeral=_octets(fields, "ephemeral"),
         shared_info=_octets(fields, "shared_info"),
         wrap_size=wrap_size,
     )
-    return UnwrapRequest(address=address, key_id=_text(fields, "key_id"), wrapped=wrapped, size=size)
+    return UnwrapRequest(address=address, key_id=text_of(fields, "key_id"), wrapped=wrapped, size=size)
 
 
 def _certificate(item: object) -> DecryptionCertificate:
     if not isinstance(item, dict):
         raise ProtocolError("a certificate is a JSON object")
-    return DecryptionCertificate(_text(item, "key_id"), _octets(item, "certificate"))
-
-
-def _answer(payload: bytes) -> Mapping[str, object]:
-    fields = _load(payload)
-    if "refused" in fields:
-        try:
-            refusal = Refusal(fields["refused"])
-        except ValueError:
-            refusal = Refusal.FAILED
-        raise KeyAgentRefused(refusal, _text(fields, "sentence"))
-    return fields
-
-
-def _dump(fields: Mapping[str, object]) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode("ascii")
-
-
-def _load(payload: bytes) -> Mapping[str, object]:
-    try:
-        fields = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError("a frame holds no JSON") from error
-    if not isinstance(fields, dict):
-        raise ProtocolError("a frame holds JSON that is no object")
-    return fields
-
-
-def _text(fields: Mapping[str, object], name: str, *, empty: bool = False) -> str:
-    value = fields.get(name)
-    if not isinstance(value, str) or not (value or empty) or len(value) > MAX_TEXT:
-        raise ProtocolError(f"{name} is missing, or is no short text")
-    return value
+    return DecryptionCertificate(text_of(item, "key_id"), _octets(item, "certificate"))
 
 
 def _octets(fields: Mapping[str, object], name: str) -> bytes:

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from mailsigil.keys.errors import KeyAgentRefused, ProtocolError, Refusal
+from mailsigil.keys.frames import MAX_TEXT, answer_fields, dump, load, text_of
 
 MAX_FRAME = 262_144
 """Octets of JSON that one frame may carry."""
@@ -24,8 +23,6 @@ HEADER_SIZE = 4
 _SIGN = b"\x01"
 _SIGNATURE = b"\x02"
 _LENGTH_SIZE = 2
-MAX_TEXT = 512
-"""Characters of one text value in a request: an address has at most 320."""
 MAX_BRACKETS = 64
 """Opening brackets in a request, which is flat: a bound that keeps the JSON reader from recursing."""
 MAX_CREDENTIALS = 32
@@ -97,12 +94,12 @@ def encode_request(request: Request) -> bytes:
     match request.operation:
         case Operation.FIND:
             choice = {"source": request.source, "without": request.without}
-            return _dump({"op": "find", "address": request.address, **choice})
+            return dump({"op": "find", "address": request.address, **choice})
         case Operation.SIGN:
             texts = map(_counted, (request.key_id, request.address, request.scheme))
             return b"".join((_SIGN, *texts, request.data))
         case Operation.PING:
-            return _dump({"op": "ping"})
+            return dump({"op": "ping"})
 
 
 def decode_request(payload: bytes) -> Request:
@@ -112,17 +109,17 @@ def decode_request(payload: bytes) -> Request:
             return _sign_request(payload)
         if payload.count(b"{") + payload.count(b"[") > MAX_BRACKETS:
             raise ProtocolError("a request is one flat JSON object")
-        fields = _load(payload)
-        operation = Operation(_text(fields, "op"))
+        fields = load(payload)
+        operation = Operation(text_of(fields, "op"))
         if operation is Operation.PING:
             return Request(operation=operation)
         if operation is Operation.SIGN:
             raise ProtocolError("a request to sign is no JSON")
         return Request(
             operation=operation,
-            address=_text(fields, "address"),
-            source=_text({"source": "", **fields}, "source", empty=True),
-            without=_text({"without": "", **fields}, "without", empty=True),
+            address=text_of(fields, "address"),
+            source=text_of({"source": "", **fields}, "source", empty=True),
+            without=text_of({"without": "", **fields}, "without", empty=True),
         )
     except ValueError as error:
         raise KeyAgentRefused(Refusal.MALFORMED, "the request is malformed") from error
@@ -141,11 +138,11 @@ def encode_found(credentials: tuple[Credential, ...]) -> bytes:
             "source": credential.source,
             "domains": list(credential.domains[:MAX_DOMAINS]),
         }
-        room -= len(_dump(item)) + 1
+        room -= len(dump(item)) + 1
         if room < 0:
             break
         items.append(item)
-    return _dump({"credentials": items})
+    return dump({"credentials": items})
 
 
 def encode_signature(signature: bytes) -> bytes:
@@ -155,17 +152,17 @@ def encode_signature(signature: bytes) -> bytes:
 
 def encode_pong(keys: int) -> bytes:
     """Writes the answer to ``ping``: how many keys the agent holds."""
-    return _dump({"keys": keys})
+    return dump({"keys": keys})
 
 
 def encode_refusal(refusal: Refusal, sentence: str) -> bytes:
     """Writes a refusal."""
-    return _dump({"refused": refusal.value, "sentence": sentence[:MAX_TEXT]})
+    return dump({"refused": refusal.value, "sentence": sentence[:MAX_TEXT]})
 
 
 def decode_found(payload: bytes) -> tuple[Credential, ...]:
     """Reads the answer to ``find``; raises KeyAgentRefused, or ProtocolError for nonsense."""
-    items = _answer(payload).get("credentials")
+    items = answer_fields(payload).get("credentials")
     if not isinstance(items, list) or len(items) > MAX_CREDENTIALS:
         raise ProtocolError("the key agent's answer holds no list of credentials")
     return tuple(_credential(item) for item in items)
@@ -175,13 +172,13 @@ def decode_signature(payload: bytes) -> bytes:
     """Reads the answer to ``sign``; raises KeyAgentRefused, or ProtocolError for nonsense."""
     if payload.startswith(_SIGNATURE) and len(payload) > 1:
         return payload[1:]
-    _answer(payload)
+    answer_fields(payload)
     raise ProtocolError("the key agent's answer holds no signature")
 
 
 def decode_pong(payload: bytes) -> int:
     """Reads the answer to ``ping``; raises KeyAgentRefused, or ProtocolError for nonsense."""
-    keys = _answer(payload).get("keys")
+    keys = answer_fields(payload).get("keys")
     if not isinstance(keys, int):
         raise ProtocolError("the key agent's answer holds no number of keys")
     return keys
@@ -230,46 +227,14 @@ def _credential(item: object) -> Credential:
     if not isinstance(schemes, list) or not all(isinstance(name, str) for name in schemes) or not schemes:
         raise ProtocolError("a credential has a list of schemes")
     return Credential(
-        key_id=_text(item, "key_id"),
+        key_id=text_of(item, "key_id"),
         certificate=_from_text(item.get("certificate")),
         intermediates=tuple(_from_text(text) for text in intermediates),
         schemes=tuple(schemes),
         # Agents before these two were added say neither.
-        source=_text({"source": "", **item}, "source", empty=True),
+        source=text_of({"source": "", **item}, "source", empty=True),
         domains=tuple(domains),
     )
-
-
-def _answer(payload: bytes) -> Mapping[str, object]:
-    fields = _load(payload)
-    if "refused" in fields:
-        try:
-            refusal = Refusal(fields["refused"])
-        except ValueError:
-            refusal = Refusal.FAILED
-        raise KeyAgentRefused(refusal, _text(fields, "sentence"))
-    return fields
-
-
-def _dump(fields: Mapping[str, object]) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode("ascii")
-
-
-def _load(payload: bytes) -> Mapping[str, object]:
-    try:
-        fields = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError("a frame holds no JSON") from error
-    if not isinstance(fields, dict):
-        raise ProtocolError("a frame holds JSON that is no object")
-    return fields
-
-
-def _text(fields: Mapping[str, object], name: str, *, empty: bool = False) -> str:
-    value = fields.get(name)
-    if not isinstance(value, str) or not (value or empty) or len(value) > MAX_TEXT:
-        raise ProtocolError(f"{name} is missing, or is no short text")
-    return value
 
 
 def _to_text(data: bytes) -> str:
