@@ -18,11 +18,10 @@ import base64
 import binascii
 import logging
 import socket
-import time
 from typing import Final
 
 from mailsigil.dovecot.standing import Member, Outside, Strange, shown, standing_of
-from mailsigil.dovecot.unix_service import receive
+from mailsigil.dovecot.unix_service import answer_line
 from mailsigil.keys.errors import SourceError
 from mailsigil.keys.storage.key import StorageKey
 from mailsigil.keys.storage.routes import StorageRoute, StorageRoutes
@@ -45,16 +44,7 @@ class PasswordService:
 
     def converse(self, connected: socket.socket) -> None:
         """Answers one request on a connection. Raises OSError when the other side is gone or too slow."""
-        until = time.monotonic() + REQUEST_SECONDS
-        data = b""
-        while b"\n" not in data and len(data) <= MAX_REQUEST:
-            piece = receive(connected, until=until, size=4096)
-            if not piece:
-                return
-            data += piece
-        answer = self.answer(data)
-        connected.settimeout(REQUEST_SECONDS)
-        connected.sendall(answer.encode("ascii") + b"\n")
+        answer_line(connected, self.answer, most=MAX_REQUEST, seconds=REQUEST_SECONDS)
 
     def answer(self, data: bytes) -> str:
         """Gives the answer to a request, without the end of line. Never raises."""

@@ -152,6 +152,26 @@ def receive(
     return data
 
 
+def answer_line(
+    connected: socket.socket, answer: Callable[[bytes], str], *, most: int, seconds: float
+) -> None:
+    """Holds a conversation of one line for one line: ``answer`` gives, for what came, one without its end.
+
+    ``most`` bounds the request in octets, ``seconds`` each of the two ways. Raises OSError when the other
+    side is gone or too slow.
+    """
+    until = time.monotonic() + seconds
+    data = b""
+    while b"\n" not in data and len(data) <= most:
+        piece = receive(connected, until=until, size=4096)
+        if not piece:
+            return
+        data += piece
+    said = answer(data)
+    connected.settimeout(seconds)
+    connected.sendall(said.encode("ascii") + b"\n")
+
+
 def close_all(descriptors: Collection[int]) -> None:
     """Closes descriptors, each whatever happened to the others."""
     for descriptor in descriptors:
