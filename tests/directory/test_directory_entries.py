@@ -171,7 +171,14 @@ def test_a_deep_chain_of_groups_ends() -> None:
 
 @pytest.mark.parametrize(
     ("level", "employees", "is_told"),
-    [("V3", "V3", False), ("v3", "V3", False), ("V1", "V1", False), ("V4", "V1", True), ("X", "V1", True)],
+    [
+        ("", "V3", False),
+        ("V3", "V3", False),
+        ("v1", "V1", False),
+        ("V1", "V1", False),
+        ("V4", "V1", True),
+        ("X", "V1", True),
+    ],
 )
 def test_what_everybody_of_an_organisation_may_say(level: str, employees: str, is_told: bool) -> None:
     entry = Entry(
@@ -179,7 +186,7 @@ def test_what_everybody_of_an_organisation_may_say(level: str, employees: str, i
         {
             "cn": (b"Bank",),
             "mailsigildomain": (b"bank.example",),
-            "mailsigilvalidatedlevel": (level.encode(),),
+            **({"mailsigilvalidatedlevel": (level.encode(),)} if level else {}),
         },
     )
     reader = EntryReader(profile=OPENLDAP, domains=frozenset({"bank.example"}))

@@ -58,7 +58,7 @@ def test_levels(person: Validation | None, organisation: Organisation | None, le
     assert entitlement(facts, at=NOW).levels == set(levels.split())
 
 
-_ALL_V3 = replace(_bank(LATER), employees=IdentityLevel.V3)
+_ALL_V3 = _bank(LATER)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,9 @@ _ALL_V3 = replace(_bank(LATER), employees=IdentityLevel.V3)
     [
         pytest.param(None, _ALL_V3, True, "V1 V3", id="an employee whom nobody validated"),
         pytest.param(None, _ALL_V3, False, "V1", id="nobody in the directory"),
+        pytest.param(
+            None, replace(_ALL_V3, employees=IdentityLevel.V1), True, "V1", id="where V3 has to be given"
+        ),
         pytest.param(
             None, replace(_ALL_V3, validated_until=BEFORE), True, "V1", id="the organisation lapsed"
         ),

@@ -233,7 +233,7 @@ class EntryReader:
     def _employees(self, entry: Entry, notes: _Notes) -> IdentityLevel:
         text = entry.text(self.profile["validated_level"])
         if not text:
-            return IdentityLevel.V1
+            return IdentityLevel.V3
         # What names a person is said of nobody whom nobody looked at.
         if text.upper() not in (IdentityLevel.V1, IdentityLevel.V3):
             notes.note(f'gives all its people "{text}"; write V3 or V1. They count as not validated')

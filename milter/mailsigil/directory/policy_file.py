@@ -143,8 +143,9 @@ class OrganisationKeys(BaseModel):
         default=None, description="While its validation holds its people may sign V3 and V4."
     )
     employees: Literal["V1", "V3"] = Field(
-        default="V1",
-        description="What everybody listed here may say without a validation of their own.",
+        default="V3",
+        description="What everybody listed here may say without a validation of their own: the organisation's"
+        " name, or the mailbox alone.",
     )
     key_service: str = Field(default="", max_length=200, description="Which authority serves it.")
 

@@ -38,8 +38,8 @@ class Organisation:
     domains: tuple[str, ...]
     validated_until: datetime | None = None
     """Aware; None: its validation is not recorded, which counts as none."""
-    employees: IdentityLevel = IdentityLevel.V1
-    """What all its people may say without a validation of their own: V3, or V1."""
+    employees: IdentityLevel = IdentityLevel.V3
+    """What all its people may say without a validation of their own: V3, which names none of them, or V1."""
     key_service: str = ""
     """Which key management or authority serves it, for an administrator."""
 
