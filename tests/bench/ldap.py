@@ -27,15 +27,9 @@ sys.path[:0] = PLACES
 os.environ["PYTHONPATH"] = os.pathsep.join([*PLACES, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 from bench.processes import cpu_seconds  # noqa: E402
-from integration.ldap_house import (  # noqa: E402
-    ALL_SIGN,
-    FRAME,
-    ORGANISATION,
-    directory_lines,
-    person,
-    slapd,
-)
+from integration.ldap_house import person, slapd  # noqa: E402
 from mailsigil.config.loading import load_settings  # noqa: E402
+from mailsigil.demo.bank import ALL_SIGN, FRAME, ORGANISATION, directory_lines  # noqa: E402
 from mailsigil.demo.organisation import DOMAIN, PASSWORD, Employee  # noqa: E402
 from mailsigil.demo.programs import DemoError  # noqa: E402
 from mailsigil.demo.site import Site  # noqa: E402

@@ -27,7 +27,8 @@ sys.path[:0] = PLACES
 # The program that is measured is started from here and must find the same code.
 os.environ["PYTHONPATH"] = os.pathsep.join([*PLACES, *filter(None, [os.environ.get("PYTHONPATH")])])
 
-from integration.ldap_house import ALL_SIGN, FRAME, ORGANISATION, directory_lines, slapd  # noqa: E402
+from integration.ldap_house import slapd  # noqa: E402
+from mailsigil.demo.bank import ALL_SIGN, FRAME, ORGANISATION, directory_lines  # noqa: E402
 from mailsigil.demo.postgresql import PASSWORD, Postgresql  # noqa: E402
 from mailsigil.demo.programs import DemoError  # noqa: E402
 from mailsigil.demo.slapd import SUFFIX, Slapd  # noqa: E402

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from integration.ldap_house import FRAME, ORGANISATION, directory_lines, slapd
+from integration.ldap_house import slapd
 from mailsigil.config.loading import load_settings
+from mailsigil.demo.bank import FRAME, ORGANISATION, directory_lines
 from mailsigil.demo.programs import DemoError
 from mailsigil.demo.slapd import SUFFIX, Slapd
 from mailsigil.directory.api import DirectoryUnavailable, Population

@@ -2,48 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from mailsigil.demo.bank import ALL_SIGN, FRAME, ORGANISATION, VALIDATED_UNTIL, schema_file
 from mailsigil.demo.organisation import EMPLOYEES, Employee
 from mailsigil.demo.slapd import SUFFIX, Slapd
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SCHEMA = ROOT / "policies" / "openldap-schema.ldif"
 EXAMPLE = ROOT / "policies" / "openldap-example.ldif"
-
-FRAME = f"""\
-dn: ou=people,{SUFFIX}
-objectClass: organizationalUnit
-ou: people
-
-dn: ou=groups,{SUFFIX}
-objectClass: organizationalUnit
-ou: groups
-
-dn: ou=mailsigil,{SUFFIX}
-objectClass: organizationalUnit
-ou: mailsigil
-"""
-
-ORGANISATION = f"""\
-dn: cn=Example Bank,ou=mailsigil,{SUFFIX}
-objectClass: mailsigilOrganisation
-cn: Example Bank
-o: Example Bank
-mailsigilDomain: bank.example
-mailsigilIdentityValidUntil: 20381231235959Z
-"""
-
-ALL_SIGN = f"""\
-dn: cn=all sign,ou=mailsigil,{SUFFIX}
-objectClass: mailsigilPolicy
-cn: all sign
-mailsigilAppliesToDomain: bank.example
-mailsigilSigning: required
-mailsigilUnauthorised: refuse
-"""
 
 
 def person(employee: Employee) -> str:
@@ -53,7 +20,7 @@ def person(employee: Employee) -> str:
         f"dn: uid={local},ou=people,{SUFFIX}\nobjectClass: inetOrgPerson\nobjectClass: mailsigilPerson\n"
         f"uid: {local}\ncn: {employee.display_name}\nsn: {local}\nmail: {employee.address}\n"
         f"mailsigilValidatedLevel: {employee.subject.level.value}\n"
-        "mailsigilValidatedUntil: 20381231235959Z\n"
+        f"mailsigilValidatedUntil: {VALIDATED_UNTIL}\n"
     )
 
 
@@ -64,20 +31,4 @@ def bank_data(employees: Sequence[Employee] = EMPLOYEES) -> list[str]:
 
 def slapd(folder: Path, data: Sequence[str] | None = None) -> Slapd:
     """A server with the schema and the bank, not yet started."""
-    return Slapd(folder, schemas=[SCHEMA], data=bank_data() if data is None else data)
-
-
-def directory_lines(*servers: Slapd, **more: object) -> str:
-    """The keys of a ``[[directory]]`` that asks these servers."""
-    keys: dict[str, object] = {
-        "name": "bank",
-        "domains": ["bank.example"],
-        "profile": "openldap",
-        "servers": [server.url for server in servers],
-        "encryption": "none",
-        "people_base": f"ou=people,{SUFFIX}",
-        "group_base": f"ou=groups,{SUFFIX}",
-        "policy_base": f"ou=mailsigil,{SUFFIX}",
-        **more,
-    }
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+    return Slapd(folder, schemas=[schema_file()], data=bank_data() if data is None else data)

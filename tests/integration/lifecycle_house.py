@@ -20,36 +20,16 @@ from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from integration.ldap_house import ALL_SIGN, FRAME, ORGANISATION, directory_lines, slapd
 from integration.mailroom import Mailroom
 from mailsigil.cli.sync import command as sync
 from mailsigil.config.loading import load_settings
+from mailsigil.demo.bank_site import BankSite
 from mailsigil.demo.organisation import DOMAIN
 from mailsigil.demo.programs import DemoError
-from mailsigil.demo.site import Site
-from mailsigil.demo.slapd import SUFFIX, Slapd
 from mailsigil.directory.opening import open_directory
-from mailsigil.keys.authority import Authority
 from mailsigil.lifecycle.run import begin, open_house
 
 PEOPLE = tuple(f"{name}@{DOMAIN}" for name in ("alice", "bob", "carol", "dave", "erin", "frank"))
-ORGANISATION_DN = f"cn=Example Bank,ou=mailsigil,{SUFFIX}"
-
-_SOURCE = """name = "ca"
-kind = "embedded"
-domains = ["bank.example"]
-[source.embedded]
-folder = "{folder}/ca"
-[source.enrolment]
-state = "{folder}/state"
-"""
-_LIFECYCLE = """enabled = true
-every_minutes = {minutes}
-database = "sqlite:///{folder}/db/lifecycle.db"
-clock_days = 1000
-max_revoked = 100
-provision_seconds = 4
-"""
 
 
 @dataclass(frozen=True)
@@ -64,59 +44,16 @@ class Signed:
 
 
 class LifecycleHouse:
-    """Hires, changes, dismisses; sends mail and looks at it from outside."""
+    """Looks after certificates, sends mail and looks at it from outside."""
 
-    def __init__(self, mailroom: Mailroom, server: Slapd) -> None:
-        self.mailroom = mailroom
-        self.server = server
-        self.folder = mailroom.site.folder
-        self.config = mailroom.site.organisation.config
+    def __init__(self, bank: BankSite) -> None:
+        self.mailroom = Mailroom(bank.site)
+        self.personnel = bank.personnel
+        self.config = bank.site.organisation.config
+        self.keys = bank.keys
+        self.ca = bank.authority
         self.sent = Counter[str]()
         """Mails that arrived, by sender."""
-        self.ca = self.folder / "ca"
-
-    # The directory
-
-    def hire(self, uid: str, given: str, surname: str, *, title: str = "", validated: bool = False) -> str:
-        """Add an entry, as any directory has it; gives the address."""
-        lines = [
-            f"dn: uid={uid},ou=people,{SUFFIX}",
-            "objectClass: inetOrgPerson",
-            f"uid: {uid}",
-            f"cn: {given} {surname}",
-            f"givenName: {given}",
-            f"sn: {surname}",
-            f"mail: {uid}@{DOMAIN}",
-        ]
-        lines += [f"title: {title}"] if title else []
-        self.server.add("\n".join(lines) + "\n")
-        if validated:
-            self.validate(uid)
-        return f"{uid}@{DOMAIN}"
-
-    def validate(self, uid: str) -> None:
-        """Somebody has looked at the person's papers."""
-        self.change(
-            uid,
-            "add: objectClass\nobjectClass: mailsigilPerson\n-\nadd: mailsigilValidatedLevel\n"
-            "mailsigilValidatedLevel: V4\n-\nadd: mailsigilValidatedUntil\n"
-            "mailsigilValidatedUntil: 20381231235959Z",
-        )
-
-    def change(self, uid: str, lines: str) -> None:
-        """Change an entry of a person."""
-        self.server.modify(f"dn: uid={uid},ou=people,{SUFFIX}\nchangetype: modify\n{lines}\n")
-
-    def dismiss(self, uid: str) -> None:
-        """Delete an entry."""
-        self.server.modify(f"dn: uid={uid},ou=people,{SUFFIX}\nchangetype: delete\n")
-
-    def organisation_until(self, end: datetime) -> None:
-        """Record until when the organisation is validated."""
-        self.server.modify(
-            f"dn: {ORGANISATION_DN}\nchangetype: modify\nreplace: mailsigilIdentityValidUntil\n"
-            f"mailsigilIdentityValidUntil: {end:%Y%m%d%H%M%SZ}\n"
-        )
 
     # The lifecycle
 
@@ -225,30 +162,27 @@ class LifecycleHouse:
 
 
 @contextmanager
-def lifecycle_house(*, minutes: float = 0) -> Iterator[LifecycleHouse]:
-    """Start slapd, Postfix and `mailsigil run`: the key folder is empty, and stays so."""
+def lifecycle_house() -> Iterator[LifecycleHouse]:
+    """Start slapd, Postfix and `mailsigil run`: the key folder is empty, and stays so.
+
+    People log in by passwords of Postfix's own: who left the directory is stopped by mailsigil alone.
+    """
     if os.geteuid() != 0:
         pytest.skip("only root can start a private Postfix")
+    lifecycle = {"every_minutes": 0, "clock_days": 1000, "max_revoked": 100, "provision_seconds": 4}
     # Not pytest's folder: Postfix's own user has to reach the socket.
     with tempfile.TemporaryDirectory(prefix="mailsigil-life-") as name:
-        folder = Path(name)
-        # It is old enough to have issued what is to be renewed now.
-        founded = datetime.now(UTC) - timedelta(days=400)
-        Authority.init(folder / "ca", organisation="Example Bank", now=founded)
-        server = slapd(folder / "slapd", [FRAME, f"{ORGANISATION}mailsigilValidatedLevel: V3\n", ALL_SIGN])
-        settings = {
-            "[directory]": directory_lines(server, cache_seconds=0),
-            "[source]": _SOURCE.format(folder=folder),
-            "lifecycle": _LIFECYCLE.format(folder=folder, minutes=minutes),
-            "[trust]": f'name = "old"\nfiles = ["{folder}/ca/root.pem"]\nasserts = ["mailsigil"]\n',
-            "usage": "flush_seconds = 0.5\n",
-        }
         try:
-            with (
-                server,
-                Site(folder, employees=(), logins=PEOPLE, policy="# in LDAP\n", settings=settings) as running,
-            ):
-                yield LifecycleHouse(Mailroom(running), server)
+            with BankSite(
+                Path(name),
+                logins=PEOPLE,
+                # It is old enough to have issued what is to be renewed now.
+                founded=datetime.now(UTC) - timedelta(days=400),
+                lifecycle=lifecycle,
+                directory={"cache_seconds": 0},
+                settings={"usage": "flush_seconds = 0.5\n"},
+            ) as bank:
+                yield LifecycleHouse(bank)
         except DemoError as error:
             if "is missing" in str(error):
                 pytest.skip(str(error))

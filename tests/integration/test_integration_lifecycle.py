@@ -44,15 +44,15 @@ def _values(house: LifecycleHouse, command: object, *arguments: str) -> object:
 
 
 def test_who_was_just_added_signs_and_says_more_once_validated(house: LifecycleHouse) -> None:
-    assert list((house.folder / "mailsigil" / "keys").glob("*")) == []
-    alice = house.hire("alice", "Alice", "Example", title="Clerk")
+    assert list(house.keys.glob("*")) == []
+    alice = house.personnel.hire("alice", "Alice", "Example", title="Clerk")
     # Nothing else happened: the first mail brings the certificate about.
     first = house.signed(alice)
     assert first.level == "V3"
     assert first.subject["O"] == "Example Bank"
     assert "Alice" not in str(first.subject)
     assert "nothing is to be done" in house.sync()
-    house.validate("alice")
+    house.personnel.validate("alice")
     assert "1 reissue" in house.sync()
     second = house.signed(alice, until=lambda signed: signed.level == "V4")
     assert second.level == "V4"
@@ -63,19 +63,19 @@ def test_who_was_just_added_signs_and_says_more_once_validated(house: LifecycleH
     )
     assert second.subject["O"] == "Example Bank"
     # A title changes.
-    house.change("alice", "replace: title\ntitle: Account Manager")
+    house.personnel.change("alice", "replace: title\ntitle: Account Manager")
     assert "title: Clerk → Account Manager" in " ".join(house.sync().split())
     third = house.signed(alice, until=lambda signed: signed.subject.get("title") == "Account Manager")
     assert len({first.serial, second.serial, third.serial}) == 3
     # The ones before stay good for a while: mail that is on its way holds.
     assert not house.is_revoked(second)
-    assert list((house.folder / "mailsigil" / "keys").glob("*")) == []
+    assert list(house.keys.glob("*")) == []
 
 
 def test_who_leaves_signs_no_more(house: LifecycleHouse) -> None:
-    bob = house.hire("bob", "Bob", "Sample")
+    bob = house.personnel.hire("bob", "Bob", "Sample")
     sent = house.signed(bob)
-    house.dismiss("bob")
+    house.personnel.dismiss("bob")
     assert "revoke" in house.sync()
     assert house.is_revoked(sent)
     assert house.refused(bob) in (450, 451, 550, 553)
@@ -85,11 +85,12 @@ def test_who_leaves_signs_no_more(house: LifecycleHouse) -> None:
 
 
 def test_the_organisation_lapses_and_is_renewed(house: LifecycleHouse) -> None:
-    carol = house.hire("carol", "Carol", "Third", title="Director", validated=True)
+    carol = house.personnel.hire("carol", "Carol", "Third", title="Director")
+    house.personnel.validate("carol")
     house.sync()
     before = house.signed(carol)
     assert before.level == "V4"
-    house.organisation_until(datetime.now(UTC) - timedelta(days=1))
+    house.personnel.organisation_until(datetime.now(UTC) - timedelta(days=1))
     # It stops at once, before anybody looked after certificates: no mail leaves with what is not vouched for.
     assert house.refused(carol) in (450, 451, 550)
     assert "hold" in house.sync()
@@ -98,7 +99,7 @@ def test_the_organisation_lapses_and_is_renewed(house: LifecycleHouse) -> None:
     assert between.level == "V2"
     assert "O" not in between.subject
     # The organisation is back, and so is she: with the same certificate, and without new validation.
-    house.organisation_until(LATER)
+    house.personnel.organisation_until(LATER)
     assert "release" in house.sync()
     after = house.signed(carol, until=lambda signed: signed.level == "V4")
     assert (after.level, after.serial) == ("V4", before.serial)
@@ -106,7 +107,8 @@ def test_the_organisation_lapses_and_is_renewed(house: LifecycleHouse) -> None:
 
 
 def test_renewed_before_its_end(house: LifecycleHouse) -> None:
-    dave = house.hire("dave", "Dave", "Fourth", validated=True)
+    dave = house.personnel.hire("dave", "Dave", "Fourth")
+    house.personnel.validate("dave")
     house.sync_in_the_past(days=350)
     old = house.signed(dave)
     assert old.certificate.not_valid_after_utc < datetime.now(UTC) + timedelta(days=30)
@@ -137,7 +139,7 @@ def test_the_database_and_the_authority_agree(house: LifecycleHouse) -> None:
 
 
 def test_each_mail_was_counted_once(house: LifecycleHouse) -> None:
-    erin = house.hire("erin", "Erin", "Fifth")
+    erin = house.personnel.hire("erin", "Erin", "Fifth")
     for _ in range(3):
         house.signed(erin)
     deadline = time.monotonic() + 30

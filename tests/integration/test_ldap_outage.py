@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from integration.ldap_house import directory_lines, slapd
+from integration.ldap_house import slapd
 from integration.mailroom import site
+from mailsigil.demo.bank import directory_lines
 from mailsigil.demo.organisation import EMPLOYEES
 from mailsigil.demo.programs import wait_until
 from mailsigil.demo.site import Site

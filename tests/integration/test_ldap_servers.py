@@ -18,10 +18,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from integration.ldap_house import EXAMPLE, FRAME, ORGANISATION, SCHEMA, bank_data, directory_lines, slapd
+from integration.ldap_house import EXAMPLE, bank_data, slapd
 from mailsigil.cli.check import command as check
 from mailsigil.cli.explain import command as explain
 from mailsigil.config.loading import load_settings
+from mailsigil.demo.bank import FRAME, ORGANISATION, directory_lines, schema_file
 from mailsigil.demo.slapd import ADMIN, PASSWORD, SUFFIX, Slapd
 from mailsigil.directory.api import Directory, DirectoryUnavailable
 from mailsigil.directory.opening import open_directory
@@ -161,7 +162,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[Slapd
     """A server that lets only those read who have logged in."""
     with Slapd(
         tmp_path_factory.mktemp("closed"),
-        schemas=[SCHEMA],
+        schemas=[schema_file()],
         data=bank_data(),
         certificate=pki.server[0],
         key=pki.server[1],

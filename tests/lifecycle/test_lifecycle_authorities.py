@@ -12,8 +12,9 @@ import pytest
 from cryptography import x509
 from sqlalchemy import select
 
-from integration.ldap_house import ALL_SIGN, FRAME, ORGANISATION, directory_lines, slapd
+from integration.ldap_house import slapd
 from mailsigil.config.loading import load_settings
+from mailsigil.demo.bank import ALL_SIGN, FRAME, ORGANISATION, directory_lines
 from mailsigil.demo.programs import DemoError
 from mailsigil.demo.slapd import SUFFIX, Slapd
 from mailsigil.directory.opening import open_directory

@@ -13,18 +13,19 @@ from types import FrameType
 import click
 
 from mailsigil.cli.misuse import Misuse
+from mailsigil.demo.bank_site import BankSite
 from mailsigil.demo.programs import DemoError
-from mailsigil.demo.show import demonstrate, serve
-from mailsigil.demo.site import Site
+from mailsigil.demo.show import ENTRIES, demonstrate, serve
 
 
 @click.command()
 @click.option("--once", is_flag=True, help="End after the demonstration; status 0 if every step succeeded.")
 def command(once: bool) -> None:
-    """Set up a throwaway organisation on a private Postfix, sign a mail, verify it, show its headers.
+    """Set up a throwaway bank on a private Postfix; hire, sign, verify, validate, dismiss, and show it.
 
-    Needs root, Postfix, OpenDKIM, dnsmasq and OpenSSL. Everything lies in a temporary folder and on
-    loopback ports; nothing is left behind.
+    Its people are in a private OpenLDAP, and nobody has a key: certificates come about by themselves. Needs
+    root, Postfix, OpenLDAP, saslauthd, OpenDKIM, dnsmasq and OpenSSL. Everything lies in a temporary folder
+    and on loopback ports; nothing is left behind.
     """
     if os.geteuid() != 0:
         raise Misuse("a private Postfix can only be started by root: run this as root")
@@ -34,10 +35,18 @@ def command(once: bool) -> None:
 
     signal.signal(signal.SIGTERM, end)
     try:
-        with tempfile.TemporaryDirectory(prefix="mailsigil-demo-") as name, Site(Path(name)) as site:
-            demonstrate(site, _say)
+        with (
+            tempfile.TemporaryDirectory(prefix="mailsigil-demo-") as name,
+            BankSite(
+                Path(name),
+                entries=ENTRIES,
+                lifecycle={"every_minutes": 1},
+                directory={"cache_seconds": 1},  # nobody wants to wait in a demonstration
+            ) as bank,
+        ):
+            demonstrate(bank, _say)
             if not once:
-                serve(site, _say)
+                serve(bank, _say)
     except (DemoError, smtplib.SMTPException) as error:
         click.echo(f"mailsigil demo: {error}", err=True)
         raise SystemExit(1) from error

@@ -90,7 +90,8 @@ def found(
 ) -> Organisation:
     """Makes everything below ``folder``. ``settings`` adds TOML lines to sections of these names.
 
-    ``policy`` is the whole policy file; empty: all mail of the employees must be signed.
+    "trust" is the entry of the organisation's own authority. ``policy`` is the whole policy file; empty: all
+    mail of the employees must be signed.
     """
     authority = Authority.init(folder / "ca", organisation="Example Bank", now=now)
     for employee in employees:
@@ -126,9 +127,9 @@ def _config(organisation: Organisation, dns_port: int, more: Mapping[str, str]) 
         "keyd": f'socket = "{folder}/keyd.sock"\nfolder = "{folder}/keys"\nallowed_users = ["root"]\n',
         "dns": f'servers = ["127.0.0.1"]\nport = {dns_port}\n',
     }
-    names = [*sections, *(name for name in more if name not in sections)]
+    names = [*sections, *(name for name in more if name not in {*sections, "trust"})]
     text = "".join(f"[{name}]\n{sections.get(name, '')}{more.get(name, '')}\n" for name in names)
     return (
         text + f'[[trust]]\nname = "example-bank"\nfiles = ["{organisation.anchor}"]\n'
-        'asserts = ["mailsigil"]\n'
+        'asserts = ["mailsigil"]\n' + more.get("trust", "")
     )

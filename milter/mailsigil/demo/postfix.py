@@ -88,7 +88,8 @@ class Listener:
 class Postfix:
     """Starts on entry, stops by process id on exit. Needs root, as Postfix does.
 
-    ``next_hop`` is ``host:port`` of the server that gets all mail; empty throws it away.
+    ``next_hop`` is ``host:port`` of the server that gets all mail; empty throws it away. Who may log in is in
+    ``users`` (with passwords), or known to the ``saslauthd`` behind this socket.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Postfix:
         *,
         next_hop: str = "",
         users: Mapping[str, str] | None = None,
+        saslauthd: Path | None = None,
         options: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
@@ -106,6 +108,7 @@ class Postfix:
         self._listeners = listeners
         self._next_hop = next_hop
         self._users = dict(users or {})
+        self._saslauthd = saslauthd
         self._options = dict(options or {})
 
     def __enter__(self) -> Postfix:
@@ -178,25 +181,30 @@ class Postfix:
         (self.config / "master.cf").write_text(services + _SERVICES)
 
     def _sasl(self) -> dict[str, str]:
-        if not self._users:
+        if self._saslauthd is not None:
+            check = f"pwcheck_method: saslauthd\nsaslauthd_path: {self._saslauthd}\n"
+        elif self._users:
+            check = f"pwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {self._passwords()}\n"
+        else:
             return {}
         # Debian's Postfix looks here, whatever cyrus_sasl_config_path says.
         folder = self.config / "sasl"
+        (folder / "smtpd.conf").write_text(f"{check}mech_list: PLAIN LOGIN\n")
+        return {
+            "cyrus_sasl_config_path": str(folder),
+            "smtpd_sasl_path": "smtpd",
+            "smtpd_sasl_local_domain": "local",
+        }
+
+    def _passwords(self) -> Path:
+        """A database of the users' passwords."""
         database = self.folder / "data" / "sasldb2"
         command = require("saslpasswd2", package="sasl2-bin")
         for login, password in self._users.items():
             name, _, realm = login.partition("@")
             run([command, "-p", "-c", "-f", database, "-u", realm or "local", name], stdin=password.encode())
         os.chown(database, pwd.getpwnam("postfix").pw_uid, -1)
-        (folder / "smtpd.conf").write_text(
-            "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN LOGIN\n"
-            f"sasldb_path: {database}\n"
-        )
-        return {
-            "cyrus_sasl_config_path": str(folder),
-            "smtpd_sasl_path": "smtpd",
-            "smtpd_sasl_local_domain": "local",
-        }
+        return database
 
 
 def _smtpd(listener: Listener) -> str:

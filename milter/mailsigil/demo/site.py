@@ -25,7 +25,8 @@ class Site:
     """Everything is started on entry and stopped by process id on exit.
 
     ``commands`` are those of mailsigil that make up the service: ``run``, or ``keyd`` and ``milter``.
-    ``logins`` are further ones beside the employees' addresses.
+    ``logins`` are further ones beside the employees' addresses; with ``saslauthd`` its people log in, and no
+    others. ``founded`` is when the authority was made (aware); None: now.
     """
 
     def __init__(
@@ -37,6 +38,8 @@ class Site:
         eight_bit_sink: bool = True,
         employees: Sequence[Employee] = EMPLOYEES,
         logins: Sequence[str] = (),
+        saslauthd: Path | None = None,
+        founded: datetime | None = None,
         policy: str = "",
         commands: Sequence[str] = ("run",),
     ) -> None:
@@ -48,6 +51,8 @@ class Site:
         self._settings = settings
         self._employees = employees
         self._logins = (*(employee.address for employee in employees), *logins)
+        self._saslauthd = saslauthd
+        self._founded = founded
         self._policy = policy
         self._commands = commands
         self._stack = ExitStack()
@@ -73,7 +78,7 @@ class Site:
         dns = stack.enter_context(DnsServer(self.folder / "dns", records))
         self.organisation = found(
             self.folder / "mailsigil",
-            now=datetime.now(UTC),
+            now=self._founded or datetime.now(UTC),
             dns_port=dns.port,
             key=self._key,
             settings=self._settings,
@@ -147,4 +152,5 @@ class Site:
             ),
             next_hop=f"127.0.0.1:{self.sink.port}",
             users=dict.fromkeys(self._logins, PASSWORD),
+            saslauthd=self._saslauthd,
         )
