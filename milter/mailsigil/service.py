@@ -16,6 +16,7 @@ from mailsigil.clock import utc_now as utc_now
 from mailsigil.cms.content import CipherKind
 from mailsigil.cms.enveloped import EnvelopeLimits
 from mailsigil.cms.parse import CmsLimits
+from mailsigil.config.reading import ReadText, read_text
 from mailsigil.config.settings import Settings, TrustSettings
 from mailsigil.decryption import DecryptionParts
 from mailsigil.delivery import DeliveryParts, Unauthenticated
@@ -64,12 +65,12 @@ class Service:
         return inbound(fields, body, self.inbound_parts, client=envelope.client_address)
 
 
-def build_service(settings: Settings) -> Service:
-    """Builds everything from settings.
+def build_service(settings: Settings, read: ReadText = read_text) -> Service:
+    """Builds everything from settings; ``read`` reads the policy file.
 
     Raises ``ConfigError`` for the policy file and ``AnchorError`` for a file of anchors.
     """
-    directory = open_directory(settings)
+    directory = open_directory(settings, read=read)
     trust = trust_store(settings)
     keys = KeyAgentClient(settings.keyd.socket, timeout=settings.keyd.timeout)
     return Service(
@@ -128,7 +129,11 @@ def inbound_parts(
 
 
 def delivery_parts(
-    settings: Settings, trust: TrustStore, *, now: Callable[[], datetime] | None = None
+    settings: Settings,
+    trust: TrustStore,
+    *,
+    now: Callable[[], datetime] | None = None,
+    read: ReadText = read_text,
 ) -> DeliveryParts:
     """What the way of an encrypted message at delivery is handed.
 
@@ -157,11 +162,11 @@ def delivery_parts(
             dns_seconds=min(given.dns_seconds, chosen.seconds / 2),
             verification=replace(given.verification, seconds=min(given.verification.seconds, chosen.seconds)),
         ),
-        choice=_delivery_choice(settings, now or utc_now),
+        choice=_delivery_choice(settings, now or utc_now, read),
     )
 
 
-def _delivery_choice(settings: Settings, now: Callable[[], datetime]) -> Choice:
+def _delivery_choice(settings: Settings, now: Callable[[], datetime], read: ReadText) -> Choice:
     chosen = settings.delivery
     most = Unauthenticated(chosen.unauthenticated)
 
@@ -170,7 +175,7 @@ def _delivery_choice(settings: Settings, now: Callable[[], datetime]) -> Choice:
 
     if not chosen.by_policy:
         return base
-    directory = open_directory(settings)
+    directory = open_directory(settings, read=read)
     return PolicyChoice(directory=directory, base=base, excepted=chosen.except_users, now=now)
 
 

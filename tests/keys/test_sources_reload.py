@@ -48,22 +48,21 @@ class TestLive:
         two = settings("two", folder(tmp_path / "two"))
         other = settings("two", folder(tmp_path / "other"))
         now = [one, two]
-        live = LiveSources(now, load=lambda: now)
+        live = LiveSources(now, load=lambda read: now)
         first = live.first()
         now[:] = [other, one]
-        live.check()
-        again = live.again()
+        again = live.again(live.check())
         assert [route.name for route in again] == ["two", "one"]
         assert again[1] is first[0]
         assert again[0] is not first[1]
         # A process that begins later gets the new ones.
-        later = LiveSources(now, load=lambda: now)
+        later = LiveSources(now, load=lambda read: now)
         assert [route.name for route in later.first()] == ["two", "one"]
 
     def test_a_slip_takes_the_place_of_nothing(self, tmp_path: Path) -> None:
         one = settings("one", folder(tmp_path / "one"))
         now = [one]
-        live = LiveSources(now, load=lambda: now)
+        live = LiveSources(now, load=lambda read: now)
         (route,) = live.first()
         now[:] = [settings("one", tmp_path / "none")]
         with pytest.raises(
@@ -75,10 +74,9 @@ class TestLive:
     def test_a_source_that_was_no_good_before_is_in_nobodys_way(self, tmp_path: Path) -> None:
         bad = settings("bad", tmp_path / "none")
         now = [bad]
-        live = LiveSources(now, load=lambda: now)
+        live = LiveSources(now, load=lambda read: now)
         now[:] = [bad, settings("one", folder(tmp_path / "one"))]
-        live.check()
-        assert len(live.again()) == 2
+        assert len(live.again(live.check())) == 2
 
 
 def test_a_retired_guard_keeps_no_threads() -> None:

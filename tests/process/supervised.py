@@ -21,7 +21,9 @@ def note(text: str) -> None:
 
 def steady(control: WorkerControl) -> None:
     note("start")
-    control.serve(on_reload=lambda: note("reload"), on_retire=lambda: note("retire"))
+    control.serve(
+        on_reload=lambda handed: note(f"reload-{handed.decode()}"), on_retire=lambda: note("retire")
+    )
 
 
 def stubborn(control: WorkerControl) -> None:
@@ -69,13 +71,14 @@ def beside(control: WorkerControl) -> None:
     note("beside")
     if (folder / "events").read_text().count("beside") < 3:
         raise ValueError("cannot begin")
-    control.serve(on_reload=lambda: note("other-reload"), on_retire=lambda: note("other-retire"))
+    control.serve(on_reload=lambda handed: note("other-reload"), on_retire=lambda: note("other-retire"))
 
 
-def on_reload() -> None:
+def on_reload() -> bytes:
     note("supervisor-reload")
     if (folder / "refuse").exists():
         raise ValueError("bad settings")
+    return b"settings"
 
 
 def main() -> int:

@@ -55,7 +55,7 @@ def test_worker_says_ready_reloads_and_retires(ends: tuple[Line, Line]) -> None:
     for word in (Word.RELOAD, Word.RELOAD, Word.RETIRE, Word.RETIRE):
         ours.say(word)
     WorkerControl(theirs, drain_seconds=5).serve(
-        on_reload=lambda: calls.append("reload"), on_retire=lambda: calls.append("retire")
+        on_reload=lambda handed: calls.append("reload"), on_retire=lambda: calls.append("retire")
     )
     assert heard(ours, 3) == [Word.READY, Word.RELOADED, Word.RELOADED]
     assert calls == ["reload", "reload", "retire"]
@@ -66,7 +66,7 @@ def test_failed_reload_is_logged_and_answered(
 ) -> None:
     ours, theirs = ends
 
-    def fail() -> None:
+    def fail(handed: bytes) -> None:
         raise ValueError("no such key")
 
     ours.say(Word.RELOAD)

@@ -98,7 +98,7 @@ def test_reload_reaches_supervisor_and_workers(start: Start) -> None:
     program = start("steady")
     program.until(lambda: len(program.pids()) == 2)
     program.process.send_signal(signal.SIGHUP)
-    program.until(lambda: program.count("reload") == 2)
+    program.until(lambda: program.count("reload-settings") == 2)
     assert program.count("supervisor-reload") == 1
 
 
@@ -109,7 +109,7 @@ def test_refused_reload_reaches_no_worker(start: Start, tmp_path: Path) -> None:
     program.process.send_signal(signal.SIGHUP)
     program.until(lambda: "bad settings" in program.log())
     time.sleep(0.2)
-    assert program.count("reload") == 0
+    assert program.count("reload-settings") == 0
     assert program.process.poll() is None
 
 
@@ -186,7 +186,7 @@ def test_other_work_beside_the_workers_holds_none_of_them_up(start: Start) -> No
     program.until(lambda: program.count("beside") == 3 and len(program.pids()) == 2)
     assert program.count("start") == 2
     program.process.send_signal(signal.SIGHUP)
-    program.until(lambda: program.count("other-reload") == 1 and program.count("reload") == 2)
+    program.until(lambda: program.count("other-reload") == 1 and program.count("reload-settings") == 2)
     os.kill(program.pids()[0], signal.SIGKILL)
     program.until(lambda: program.count("start") == 3)
     assert program.count("beside") == 3

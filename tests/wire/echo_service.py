@@ -127,7 +127,7 @@ def main() -> int:
     settings: dict[str, Any] = json.loads(path.read_text())
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s %(levelname)s %(message)s")
 
-    def make_handler() -> EchoHandler | NullHandler:
+    def make_handler(_handed: bytes) -> EchoHandler | NullHandler:
         current = json.loads(path.read_text())
         if current.get("broken"):
             raise ValueError("settings are broken")

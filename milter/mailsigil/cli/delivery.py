@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import click
 
+from mailsigil.cli.live import Live
 from mailsigil.cli.logs import start_logging
 from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import config_errors_shown, config_option
-from mailsigil.config.loading import load_settings
+from mailsigil.config.reading import ReadText
 from mailsigil.config.settings import Settings
 from mailsigil.dovecot.delivery_service import run_delivery
 from mailsigil.dovecot.filter import DeliveryFilter
@@ -29,36 +29,26 @@ def command(config: Path) -> None:
     """
     with config_errors_shown():
         try:
-            settings = load_settings(config)
-            _filter(settings)
+            live = Live(config, _filter)
         except AnchorError as error:
             raise Misuse(str(error)) from error
+    settings = live.settings
     if not settings.delivery.enabled:
         raise Misuse(
             "nobody's mail is to be decrypted at delivery.\n"
             f'  mend: write "domains", "users" or "by_policy" under [delivery] in {config}'
         )
     start_logging(settings.log)
-    load = partial(_loaded, config)
     try:
-        status = run_delivery(settings.delivery, make_filter=load, on_reload=lambda: _tried(load))
+        status = run_delivery(settings.delivery, make_filter=live.make, on_reload=live.reload)
     except (KeyAgentSetupError, PrivilegeError) as error:
         raise Misuse(str(error)) from error
     raise SystemExit(status)
 
 
-def _loaded(config: Path) -> DeliveryFilter:
-    return _filter(load_settings(config))
-
-
-def _tried(load: partial[DeliveryFilter]) -> None:
-    """In the supervisor: raises if the new configuration is no good, and the old one stays."""
-    load()
-
-
-def _filter(settings: Settings) -> DeliveryFilter:
+def _filter(settings: Settings, read: ReadText) -> DeliveryFilter:
     return DeliveryFilter(
-        delivery_parts(settings, trust_store(settings)),
+        delivery_parts(settings, trust_store(settings), read=read),
         max_bytes=settings.delivery.message_bytes,
         new_spool=new_spool(settings),
     )

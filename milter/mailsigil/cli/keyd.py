@@ -49,7 +49,9 @@ def command(config: Path) -> None:
             user=keyd.user,
             processes=keyd.processes,
             more=LiveSources(
-                settings.source, load=lambda: load_settings(config).source, managed=_managed(settings)
+                settings.source,
+                load=lambda read: load_settings(config, read=read).source,
+                managed=_managed(settings),
             ),
             beside=_timer(settings),
             admin_socket=keyd.admin_path,

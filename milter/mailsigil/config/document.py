@@ -6,17 +6,15 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mailsigil.config.errors import ConfigError, Finding
 from mailsigil.config.locate import KeyPath, locate
+from mailsigil.config.reading import ReadText, read_text
 from mailsigil.config.sentences import model_sentence, syntax_sentence
-
-MAX_FILE: Final = 64 * 1024 * 1024
-"""Octets. A policy file with 100,000 people has about 15 million."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -40,9 +38,9 @@ class Document(Generic[M]):
             raise ConfigError(*findings)
 
 
-def load_document(path: Path, model: type[M]) -> Document[M]:
+def load_document(path: Path, model: type[M], *, read: ReadText = read_text) -> Document[M]:
     """Read a TOML file; raises ``ConfigError`` with all findings at once."""
-    text = _read(path)
+    text = read(path)
     data, lines = _parse(path, text)
     try:
         value = model.model_validate(data)
@@ -66,23 +64,6 @@ def _line(lines: dict[KeyPath, int], path: KeyPath) -> int:
     while path and path not in lines:
         path = path[:-1]
     return lines.get(path, 0)
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except OSError as error:
-        sentence = f"cannot be read: {error.strerror}; correct the path or the file's rights"
-        raise ConfigError(Finding.of(path, 0, sentence)) from error
-    if len(data) > MAX_FILE:
-        raise ConfigError(Finding.of(path, 0, f"is larger than {MAX_FILE} octets"))
-    try:
-        # Windows editors put a byte order mark in front, which TOML does not know.
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(Finding.of(path, line, "is not UTF-8; save the file as UTF-8")) from error
 
 
 def _parse(path: Path, text: str) -> tuple[dict[str, object], dict[KeyPath, int]]:

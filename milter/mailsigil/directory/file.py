@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mailsigil.config.document import Document, load_document
 from mailsigil.config.locate import KeyPath
+from mailsigil.config.reading import ReadText, read_text
 from mailsigil.directory.api import Listed, OwnAddress, Person
 from mailsigil.directory.certificate_rules import known_source, no_such_source
 from mailsigil.directory.duplicates import duplicates, fold_login
@@ -55,12 +56,14 @@ class FileDirectory:
     domains: frozenset[str]
 
     @classmethod
-    def load(cls, path: Path | str, *, sources: frozenset[str] | None = None) -> FileDirectory:
+    def load(
+        cls, path: Path | str, *, sources: frozenset[str] | None = None, read: ReadText = read_text
+    ) -> FileDirectory:
         """Read a policy file; raises ``ConfigError`` with every finding at once.
 
         ``sources`` are the names of [[source]] in lower case; None leaves it unchecked what it names.
         """
-        document = load_document(Path(path), PolicyFile)
+        document = load_document(Path(path), PolicyFile, read=read)
         document.refuse([*duplicates(document), *_unknown_sources(document, sources)])
         file = document.value
         people = [_person(document, keys, number) for number, keys in enumerate(file.person)]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from mailsigil.config.directories import DirectorySettings
+from mailsigil.config.reading import ReadText, read_text
 from mailsigil.config.settings import Settings
 from mailsigil.directory.api import Population
 from mailsigil.directory.file import FileDirectory
@@ -16,13 +17,13 @@ from mailsigil.directory.servers import Connect, Servers
 from mailsigil.directory.tenants import TenantDirectory
 
 
-def open_directory(settings: Settings) -> Population:
+def open_directory(settings: Settings, *, read: ReadText = read_text) -> Population:
     """Give the policy file's directory, with the LDAP directories in front of it where there are any.
 
     Reads the policy file (raises ``ConfigError``) and connects nowhere: that comes with the first question.
     """
     sources = source_names(settings)
-    file = FileDirectory.load(settings.policy.file, sources=sources)
+    file = FileDirectory.load(settings.policy.file, sources=sources, read=read)
     if not settings.directory:
         return file
     directories = [ldap_directory(one, servers_of(one), sources=sources) for one in settings.directory]

@@ -24,16 +24,18 @@ DRAIN_SECONDS: Final = 20.0
 """Time for the messages in work when the service stops."""
 ROOT: Final = 0
 
-MakeFilter = Callable[[], DeliveryFilter]
+MakeFilter = Callable[[bytes], DeliveryFilter]
+"""Gets what the supervisor hands over with a reload; nothing at first."""
 
 
 def run_delivery(
-    settings: DeliverySettings, *, make_filter: MakeFilter, on_reload: Callable[[], None] = lambda: None
+    settings: DeliverySettings, *, make_filter: MakeFilter, on_reload: Callable[[], bytes] = lambda: b""
 ) -> int:
     """Runs the service until SIGTERM or SIGINT; gives the exit status.
 
-    ``make_filter`` is called in each process, and again on SIGHUP, after ``on_reload`` has run in the
-    supervisor without raising. Raises KeyAgentSetupError for the socket, PrivilegeError for a user.
+    ``make_filter`` is called in each process, and again on SIGHUP, with what ``on_reload`` has given in the
+    supervisor; where that raises, everything stays. Raises KeyAgentSetupError for the socket, PrivilegeError
+    for a user.
     """
     allowed = {ROOT, os.geteuid(), *(_uid_of(name) for name in settings.allowed_users)}
     path = Path(settings.socket)
@@ -73,13 +75,13 @@ class _Live:
 
     def __init__(self, make_filter: MakeFilter) -> None:
         self._make = make_filter
-        self._filter = make_filter()
+        self._filter = make_filter(b"")
 
     def converse(self, connected: socket.socket) -> None:
         self._filter.converse(connected)
 
-    def reload(self) -> None:
-        self._filter = self._make()
+    def reload(self, handed: bytes) -> None:
+        self._filter = self._make(handed)
 
 
 def _uid_of(name: str) -> int:

@@ -40,16 +40,16 @@ STACK_SIZE: Final = 1_048_576
 class MoreSources(Protocol):
     """The sources beside the folder (sources/live.py)."""
 
-    def check(self) -> None:
-        """In the supervisor, on a reload: raises when the new settings cannot be used."""
+    def check(self) -> bytes:
+        """In the supervisor, on a reload: gives the new settings; raises when they cannot be used."""
         ...
 
     def first(self) -> Sequence[KeySource]:
         """Makes the sources of a process that begins."""
         ...
 
-    def again(self) -> Sequence[KeySource]:
-        """Makes the sources of the new settings; raises when they cannot be used, and the old stay."""
+    def again(self, handed: bytes) -> Sequence[KeySource]:
+        """Makes the sources of these settings; raises when they cannot be used, and the old stay."""
         ...
 
 
@@ -113,9 +113,12 @@ def run_agent(
 
         def work_together(control: WorkerControl) -> None:
             agent = new_agent()
-            reload = partial(_reload, agent, keys, more)
             _work_together(
-                agent, control, refresh_seconds=refresh_seconds, companions=together, reload=reload
+                agent,
+                control,
+                refresh_seconds=refresh_seconds,
+                companions=together,
+                reload=partial(_reload, agent, keys, more),
             )
 
         def work(control: WorkerControl) -> None:
@@ -137,14 +140,14 @@ def run_agent(
                 allowed_uids=allowed,
                 refresh_seconds=refresh_seconds,
                 companions=companions,
-                reload=lambda: _reload(agent, keys, more),
+                reload=partial(_reload, agent, keys, more),
             )
 
         return Supervisor(
             spawn=work,
             count=processes,
             drain_seconds=DRAIN_SECONDS,
-            on_reload=more.check if more else lambda: None,
+            on_reload=more.check if more else lambda: b"",
             beside=[*([work_together] if together else []), *([beside] if beside else [])],
         ).run()
 
@@ -157,7 +160,7 @@ def _work(
     allowed_uids: Collection[int],
     refresh_seconds: float,
     companions: Sequence[Companion],
-    reload: Callable[[], None],
+    reload: Callable[[bytes], None],
 ) -> None:
     """The life of one process of the agent."""
     _begin(agent, refresh_seconds)
@@ -165,7 +168,9 @@ def _work(
     for companion in companions:
         companion.start(agent)
     control.start(
-        on_reload=lambda: _each(reload, *(companion.reload for companion in companions)),
+        on_reload=lambda handed: _each(
+            partial(reload, handed), *(companion.reload for companion in companions)
+        ),
         on_retire=lambda: _each(server.stop, *(companion.stop for companion in companions)),
     )
     server.serve()
@@ -182,14 +187,16 @@ def _work_together(
     *,
     refresh_seconds: float,
     companions: Sequence[Companion],
-    reload: Callable[[], None],
+    reload: Callable[[bytes], None],
 ) -> None:
     """The life of the process of those companions that share what they know."""
     _begin(agent, refresh_seconds)
     for companion in companions:
         companion.start(agent)
     control.serve(
-        on_reload=lambda: _each(reload, *(companion.reload for companion in companions)),
+        on_reload=lambda handed: _each(
+            partial(reload, handed), *(companion.reload for companion in companions)
+        ),
         on_retire=lambda: _each(*(companion.stop for companion in companions)),
         finished=lambda: not any(companion.busy() for companion in companions),
     )
@@ -203,12 +210,12 @@ def _begin(agent: KeyAgent, refresh_seconds: float) -> None:
     threading.Thread(target=_watch, args=(agent, refresh_seconds), name="watch", daemon=True).start()
 
 
-def _reload(agent: KeyAgent, keys: KeyFolder, more: MoreSources | None) -> None:
+def _reload(agent: KeyAgent, keys: KeyFolder, more: MoreSources | None, handed: bytes) -> None:
     if more is not None:
         try:
-            agent.replace([keys, *more.again()])
+            agent.replace([keys, *more.again(handed)])
         except Exception as error:
-            # The supervisor found the settings good; whatever has become of them since, keys go on signing.
+            # The supervisor found the settings good; whatever this process lacks, keys go on signing.
             log.error("the old sources stay: %s", error)
     agent.reload()
 

@@ -47,7 +47,7 @@ class Timer:
     def serve(self, control: WorkerControl) -> None:
         """The life of the process. A reload of the agent brings the next run at once."""
         guard_memory()
-        control.start(on_reload=self._wake.set, on_retire=self.stop)
+        control.start(on_reload=lambda handed: self._wake.set(), on_retire=self.stop)
         interval = self._settings.lifecycle.every_minutes * 60
         self._pause(FIRST_SECONDS + min(30.0, interval * SPREAD) * self._chance())
         while not self._stop.is_set():

@@ -27,14 +27,15 @@ _RECYCLE_SPREAD = 10
 """Workers recycle up to a tenth later than told, so that not all do it at once."""
 
 
-def _nothing() -> None:
-    """No reload work in the supervisor."""
+def _nothing_new() -> bytes:
+    """No reload work in the supervisor, and nothing to hand over."""
+    return b""
 
 
 def run_workers(
     *,
     socket: str,
-    make_handler: Callable[[], Handler],
+    make_handler: Callable[[bytes], Handler],
     limits: SessionLimits | None = None,
     socket_mode: int = 0o660,
     socket_group: str = "",
@@ -42,7 +43,7 @@ def run_workers(
     recycle_after: int = 20_000,
     drain_seconds: float = 30.0,
     user: str = "",
-    on_reload: Callable[[], None] = _nothing,
+    on_reload: Callable[[], bytes] = _nothing_new,
     notify: Notifier | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT; the exit status of the process.
@@ -51,10 +52,11 @@ def run_workers(
     may use. A worker leaves for a fresh one after ``recycle_after`` connections (0: never). With ``user``
     a process that was started by root goes on as that user once the socket is open.
 
-    ``make_handler`` is called in each worker after the fork and again on SIGHUP; on SIGHUP ``on_reload``
-    is called before in the supervisor. If ``on_reload`` raises, no worker reloads; if ``make_handler``
-    raises, that worker keeps what it had. Because workers that are started later are copies of the
-    supervisor, an ``on_reload`` that keeps good settings in the supervisor keeps them for those as well.
+    ``make_handler`` is called in each worker after the fork, with nothing, and again on SIGHUP, with what
+    ``on_reload`` has given, which is called before in the supervisor. If ``on_reload`` raises, no worker
+    reloads; if ``make_handler`` raises, that worker keeps what it had. Because workers that are started later
+    are copies of the supervisor, an ``on_reload`` that keeps good settings in the supervisor keeps them for
+    those as well.
 
     Raises :class:`ListenError` or ``PrivilegeError`` when the service cannot start.
     """
@@ -118,11 +120,11 @@ def _work(
     control: WorkerControl,
     server: MilterServer,
     box: _HandlerBox,
-    make_handler: Callable[[], Handler],
+    make_handler: Callable[[bytes], Handler],
     recycle_after: int,
 ) -> None:
     """The life of one worker, in its main thread."""
-    box.put(make_handler())
+    box.put(make_handler(b""))
     spread = recycle_after // _RECYCLE_SPREAD
     limit = recycle_after + (os.getpid() % (spread + 1))
     count = itertools.count(1)
@@ -142,7 +144,7 @@ def _work(
 
     server.start(on_connection=on_connection, on_end=lambda: os._exit(1))
     control.serve(
-        on_reload=lambda: box.put(make_handler()),
+        on_reload=lambda handed: box.put(make_handler(handed)),
         on_retire=on_retire,
         finished=lambda: time.monotonic() >= settled_at and server.idle(),
     )

@@ -14,7 +14,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
+
+from mailsigil.process.handover import unsealed
 
 log = logging.getLogger("mailsigil.process")
 
@@ -32,9 +35,18 @@ class Word(Enum):
     RETIRING = b"retiring"
     """Worker: I take no new work and leave when the open work is done; replace me."""
     RELOAD = b"reload"
-    """Supervisor: read your settings again."""
+    """Supervisor: take new settings; what they are made of comes along, as a sealed descriptor."""
     RETIRE = b"retire"
     """Supervisor: take no new work, finish the open work, leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a worker is told."""
+
+    word: Word
+    handed: bytes = b""
+    """What came along."""
 
 
 class Closed(Exception):
@@ -58,30 +70,59 @@ class Line:
         """For ``select``."""
         return self._end.fileno()
 
-    def say(self, word: Word) -> None:
-        """Send a word. A lost other end shows on the next :meth:`hear`."""
+    def say(self, word: Word, *, descriptor: int | None = None) -> None:
+        """Send a word, and a descriptor along with it. A lost other end shows on the next :meth:`hear`."""
         with contextlib.suppress(OSError):
-            self._end.send(word.value, socket.MSG_DONTWAIT)
+            if descriptor is None:
+                self._end.send(word.value, socket.MSG_DONTWAIT)
+            else:
+                socket.send_fds(self._end, [word.value], [descriptor], socket.MSG_DONTWAIT)
 
     def hear(self) -> Word | None:
-        """The next word, or None when nothing waits. Raises :class:`Closed` at the end of the line."""
+        """The next word, or None when nothing waits. Raises :class:`Closed` at the end of the line.
+
+        Descriptors that come along are not taken: a supervisor wants none from a worker.
+        """
         try:
             packet = self._end.recv(_MAX_WORD)
         except BlockingIOError:
             return None
         except OSError as error:
             raise Closed from error
-        if not packet:
-            raise Closed
-        return Word(packet)
+        return _word(packet)
+
+    def hear_order(self) -> Order | None:
+        """The same for a worker, with what came along. Raises :class:`Closed`."""
+        try:
+            packet, descriptors, _, _ = socket.recv_fds(self._end, _MAX_WORD, 1)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise Closed from error
+        try:
+            handed = b"".join(map(unsealed, descriptors))
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return Order(_word(packet), handed)
 
     def close(self) -> None:
         """Give the descriptor back."""
         self._end.close()
 
 
+def _word(packet: bytes) -> Word:
+    if not packet:
+        raise Closed
+    return Word(packet)
+
+
 def _nothing() -> None:
     """The default of a callback that a worker has no use for."""
+
+
+def _no_settings(handed: bytes) -> None:
+    """The default of a worker that has nothing to reload."""
 
 
 def _always() -> bool:
@@ -106,16 +147,16 @@ class WorkerControl:
     def serve(
         self,
         *,
-        on_reload: Callable[[], None] = _nothing,
+        on_reload: Callable[[bytes], None] = _no_settings,
         on_retire: Callable[[], None] = _nothing,
         finished: Callable[[], bool] = _always,
     ) -> None:
         """Obey the supervisor; return when the worker is to leave.
 
-        ``on_reload`` may raise: the error is logged and the worker goes on as before. ``on_retire`` is
-        called once; from then on ``finished`` is asked every 50 ms, and its first True ends the call. Only
-        a worker that lost its supervisor leaves after the drain time whatever ``finished`` says:
-        otherwise the supervisor minds the time.
+        ``on_reload`` gets what the supervisor hands over, and may raise: the error is logged and the worker
+        goes on as before. ``on_retire`` is called once; from then on ``finished`` is asked every 50 ms, and
+        its first True ends the call. Only a worker that lost its supervisor leaves after the drain time
+        whatever ``finished`` says: otherwise the supervisor minds the time.
         """
         self._line.say(Word.READY)
         poller = select.poll()
@@ -135,7 +176,10 @@ class WorkerControl:
                 return
 
     def start(
-        self, *, on_reload: Callable[[], None] = _nothing, on_retire: Callable[[], None] = _nothing
+        self,
+        *,
+        on_reload: Callable[[bytes], None] = _no_settings,
+        on_retire: Callable[[], None] = _nothing,
     ) -> None:
         """The same in a daemon thread, for a worker whose main thread has its own loop.
 
@@ -156,20 +200,22 @@ class WorkerControl:
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_write, b"x")
 
-    def _obey(self, on_reload: Callable[[], None], on_retire: Callable[[], None]) -> bool:
+    def _obey(self, on_reload: Callable[[bytes], None], on_retire: Callable[[], None]) -> bool:
         """Take one word from the line; False when the supervisor is gone."""
         try:
-            word = self._line.hear()
+            order = self._line.hear_order()
         except Closed:
             log.warning("worker %d: the supervisor is gone, leaving", os.getpid())
             return False
-        if word is Word.RELOAD:
+        if order is None:
+            return True
+        if order.word is Word.RELOAD:
             try:
-                on_reload()
+                on_reload(order.handed)
             except Exception as error:
                 log.error("worker %d: reload failed, the old settings stay: %s", os.getpid(), error)
             self._line.say(Word.RELOADED)
-        elif word is Word.RETIRE:
+        elif order.word is Word.RETIRE:
             self._retire(on_retire)
         return True
 

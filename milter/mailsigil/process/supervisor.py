@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mailsigil.process.control import Closed, Line, Word, WorkerControl
+from mailsigil.process.handover import sealed
 from mailsigil.process.notify import Notifier
 from mailsigil.process.privileges import die_with_parent
 
@@ -56,7 +57,12 @@ class _Worker:
 
 
 def _nothing() -> None:
-    """The supervisor itself has nothing to do on a reload or a stop."""
+    """The supervisor itself has nothing to do on a stop."""
+
+
+def _nothing_new() -> bytes:
+    """The supervisor itself has nothing to do on a reload, and nothing to hand over."""
+    return b""
 
 
 class Supervisor:
@@ -64,9 +70,10 @@ class Supervisor:
 
     ``spawn`` runs in each forked child and gets its :class:`WorkerControl`; when it returns the child
     leaves with status 0, when it raises with status 1. ``on_reload`` runs in the supervisor on SIGHUP;
-    when it raises, the error is logged and no worker is told. ``on_stop`` runs in the supervisor when
-    workers begin to retire for good; it must not raise. ``drain_seconds`` is the time workers have to
-    finish their open work on the way out; a second SIGTERM or SIGINT ends it.
+    when it raises, the error is logged and no worker is told. What it gives is handed to each worker, so
+    that all of them take what was found good here, whatever becomes of the files meanwhile. ``on_stop``
+    runs in the supervisor when workers begin to retire for good; it must not raise. ``drain_seconds`` is
+    the time workers have to finish their open work on the way out; a second SIGTERM or SIGINT ends it.
 
     Each of ``beside`` runs in one more child, which does other work: when it fails, it is started again after
     a pause of its own, and holds no worker up.
@@ -78,7 +85,7 @@ class Supervisor:
         spawn: Callable[[WorkerControl], None],
         count: int,
         drain_seconds: float,
-        on_reload: Callable[[], None] = _nothing,
+        on_reload: Callable[[], bytes] = _nothing_new,
         on_stop: Callable[[], None] = _nothing,
         notify: Notifier | None = None,
         beside: Sequence[Callable[[WorkerControl], None]] = (),
@@ -255,14 +262,15 @@ class Supervisor:
         self._notify.reloading()
         self._awaiting_ready = True
         try:
-            self._on_reload()
+            descriptor = sealed(self._on_reload())
         except Exception as error:
             log.error("reload refused, the old settings stay: %s", error)
         else:
             log.info("reloading %d workers", len(self._workers))
             for worker in self._workers.values():
                 worker.reloading = True
-                worker.line.say(Word.RELOAD)
+                worker.line.say(Word.RELOAD, descriptor=descriptor)
+            os.close(descriptor)
         self._tell_ready()
 
     def _stop(self) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from mailsigil.config.reading import Kept, ReadText, unpacked
 from mailsigil.config.sources import SourceSettings
 from mailsigil.config.surroundings import Severity
 from mailsigil.keys.enrolment import Managed
@@ -32,7 +33,7 @@ class LiveSources:
         self,
         settings: Sequence[SourceSettings],
         *,
-        load: Callable[[], Sequence[SourceSettings]],
+        load: Callable[[ReadText], Sequence[SourceSettings]],
         now: Callable[[], datetime] = utc_now,
         managed: Callable[[SourceSettings], Managed | None] = lambda source: None,
     ) -> None:
@@ -42,13 +43,16 @@ class LiveSources:
         self._managed = managed
         self._built: dict[SourceSettings, DomainRoute] = {}
 
-    def check(self) -> None:
+    def check(self) -> bytes:
         """In the supervisor: takes the new settings for processes to come, if they can be used.
+
+        Gives what :meth:`again` builds from.
 
         Raises what ``load`` raises, and ReloadRefused when a file that a new source needs is no good: a
         slip must not take the place of a source that works.
         """
-        fresh = tuple(self._load())
+        kept = Kept()
+        fresh = tuple(self._load(kept))
         before = {one.name: one for one in self._settings}
         changed = [one for one in fresh if before.get(one.name) != one]
         for one in changed:
@@ -63,17 +67,18 @@ class LiveSources:
                 ", ".join(f'"{name}"' for name in gone) or "none",
             )
         self._settings = fresh
+        return kept.packed()
 
     def first(self) -> tuple[DomainRoute, ...]:
         """In a process of the agent, when it begins: builds what the supervisor knows to be good."""
         return self._build(self._settings)
 
-    def again(self) -> tuple[DomainRoute, ...]:
-        """In a process of the agent, on a reload: reads the settings and builds what changed.
+    def again(self, handed: bytes) -> tuple[DomainRoute, ...]:
+        """In a process of the agent, on a reload: builds what changed, from what the supervisor has read.
 
         Raises what ``load`` raises; then everything stays.
         """
-        return self._build(tuple(self._load()))
+        return self._build(tuple(self._load(unpacked(handed))))
 
     def _build(self, settings: Sequence[SourceSettings]) -> tuple[DomainRoute, ...]:
         # All new ones first: if one cannot be built, nothing has changed.
