@@ -48,6 +48,21 @@ def test_each_earlier_step_is_brought_to_the_models(settings: LifecycleSettings,
             assert compare_metadata(context, metadata) == []
 
 
+def test_who_opens_a_new_file_waits_for_another_who_does(tmp_path: Path) -> None:
+    file = tmp_path / "lifecycle.db"
+    file.touch(mode=0o600)
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    # The lock of one who is changing the mode of the file: SQLite itself waits for every other, not for this.
+    other.execute("BEGIN IMMEDIATE")
+    gives_back = threading.Timer(0.2, lambda: other.execute("COMMIT"))
+    gives_back.start()
+    settings = LifecycleSettings(enabled=True, database=f"sqlite:///{file}")
+    with connect(settings) as database, database.look() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
+    gives_back.join()
+    other.close()
+
+
 def test_steps_are_taken_once_when_many_start_at_a_time(settings: LifecycleSettings) -> None:
     errors: list[Exception] = []
 
