@@ -17,8 +17,8 @@ from dovecot.opening import Keys, parts
 from envelopes import BOB, ENTITY, encrypt, mail, person
 from mailsigil.dovecot.filter import DeliveryFilter
 from mailsigil.dovecot.script import Mailbox, ScriptError, read_mailbox, read_received
-from mailsigil.dovecot.unix_service import UnixService
 from mailsigil.message.spool import Spool
+from mailsigil.process.callers import Callers
 
 HEAD = (
     b"VERSION\tscript\t4\t0\nenv_USER=Bob@bank.example\nenv_HOME=/home/bob\nenv_SENDER=evil@x.example\n"
@@ -91,7 +91,7 @@ def serving(folder: Path, delivery: DeliveryFilter, **more: object):  # type: ig
     listener.bind(str(path))
     listener.listen()
     given = {"allowed_uids": {0, 1000, *range(70_000)}, "connections": 4} | more
-    service = UnixService("delivery", listener, delivery.converse, **given)  # type: ignore[arg-type]
+    service = Callers("delivery", listener, lambda connected, _: delivery.converse(connected), **given)  # type: ignore[arg-type]
     service.start()
     try:
         yield path

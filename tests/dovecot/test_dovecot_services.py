@@ -22,7 +22,6 @@ from mailsigil.dovecot.postlogin import Admitted, PostloginService, Refused, Sen
 from mailsigil.dovecot.postlogin_wire import PostloginRequest
 from mailsigil.dovecot.public_keys import MAX_ANSWER, PublicKeyService
 from mailsigil.dovecot.storage_keys import StorageKeys
-from mailsigil.dovecot.unix_service import UnixService
 from mailsigil.keys.errors import SourceAnswer, SourceError, SourceUnavailable
 from mailsigil.keys.guard import Breaker, Guard
 from mailsigil.keys.server import listen
@@ -30,6 +29,7 @@ from mailsigil.keys.storage.key import Entry, StorageKey, StorageKeyKind, genera
 from mailsigil.keys.storage.makers import OwnMaker
 from mailsigil.keys.storage.pins import PinFolder
 from mailsigil.keys.storage.routes import StorageRoute, StorageRoutes
+from mailsigil.process.callers import Callers
 
 BOB = "bob@bank.example"
 KEY = generate(StorageKeyKind.P256)
@@ -235,8 +235,14 @@ def _serving(
 ) -> Iterator[Path]:
     path = folder / "sock"
     with listen(path, mode=0o600) as listener:
-        service = UnixService("test", listener, converse, allowed_uids=uids, connections=connections)
-        thread = threading.Thread(target=service.serve)
+        service = Callers(
+            "test",
+            listener,
+            lambda connected, _: converse(connected),
+            allowed_uids=uids,
+            connections=connections,
+        )
+        thread = threading.Thread(target=service.take)
         thread.start()
         try:
             yield path

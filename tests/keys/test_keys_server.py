@@ -148,7 +148,7 @@ def test_another_user_is_turned_away(agent: KeyAgent, path: Path, caplog: pytest
                 KeyAgentClient(path).find(ALICE)
             assert caught.value.reason is Refusal.PEER
     assert caplog.messages == [
-        f"refused connection peer_uid={os.geteuid()}: the user is not among keyd.allowed_users"
+        f"key agent: refused connection peer_uid={os.geteuid()}: the user is not among keyd.allowed_users"
     ]
 
 

@@ -16,11 +16,11 @@ from mailsigil.dovecot.passdb_keys import PasswordService
 from mailsigil.dovecot.postlogin import PostloginService
 from mailsigil.dovecot.public_keys import PublicKeyService
 from mailsigil.dovecot.storage_keys import StorageKeys
-from mailsigil.dovecot.unix_service import UnixService
 from mailsigil.keys.agent import KeyAgent
 from mailsigil.keys.server import listen
 from mailsigil.keys.storage.build import build_storage
 from mailsigil.process.activation import inherited_sockets
+from mailsigil.process.callers import Callers
 from mailsigil.process.privileges import find_user
 
 log = logging.getLogger("mailsigil.keyd")
@@ -50,7 +50,7 @@ class DovecotServices:
         self._inherited = inherited
         self._listeners: dict[str, socket.socket] = {}
         self._public_uids: Collection[int] = ()
-        self._services: list[UnixService] = []
+        self._services: list[Callers] = []
         self._keys: StorageKeys | None = None
         self._stopped = threading.Event()
 
@@ -114,10 +114,10 @@ class DovecotServices:
     def _serve(
         self, name: str, converse: Callable[[socket.socket], None], allowed_uids: Collection[int]
     ) -> None:
-        service = UnixService(
+        service = Callers(
             name,
             self._listeners[name],
-            converse,
+            lambda connected, _uid: converse(connected),
             allowed_uids=allowed_uids,
             connections=self._settings.connections,
         )

@@ -12,8 +12,8 @@ from typing import Final
 
 from mailsigil.config.delivery import DeliverySettings
 from mailsigil.dovecot.filter import DeliveryFilter
-from mailsigil.dovecot.unix_service import UnixService
 from mailsigil.keys.server import listen
+from mailsigil.process.callers import Callers
 from mailsigil.process.control import WorkerControl
 from mailsigil.process.privileges import become, find_user, hide_memory
 from mailsigil.process.supervisor import Supervisor
@@ -63,8 +63,12 @@ def _work(
 ) -> None:
     """The life of one process."""
     live = _Live(make_filter)
-    service = UnixService(
-        "delivery", listener, live.converse, allowed_uids=allowed, connections=settings.connections
+    service = Callers(
+        "delivery",
+        listener,
+        lambda connected, _uid: live.converse(connected),
+        allowed_uids=allowed,
+        connections=settings.connections,
     )
     service.start()
     control.serve(on_reload=live.reload, on_retire=service.stop, finished=lambda: not service.busy())

@@ -20,8 +20,8 @@ import logging
 import socket
 from typing import Final
 
+from mailsigil.dovecot.conversation import answer_line
 from mailsigil.dovecot.standing import Member, Outside, Strange, shown, standing_of
-from mailsigil.dovecot.unix_service import answer_line
 from mailsigil.keys.errors import SourceError
 from mailsigil.keys.storage.key import StorageKey
 from mailsigil.keys.storage.routes import StorageRoute, StorageRoutes

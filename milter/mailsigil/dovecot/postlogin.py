@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Final
 
 from mailsigil.config.storage import StorageSettings
+from mailsigil.dovecot.conversation import close_all, receive
 from mailsigil.dovecot.mail_crypt import Fields, Release, decrypting, encrypting
 from mailsigil.dovecot.postlogin_wire import (
     PostloginError,
@@ -25,7 +26,6 @@ from mailsigil.dovecot.postlogin_wire import (
 )
 from mailsigil.dovecot.standing import Member, Outside, Strange, shown, standing_of
 from mailsigil.dovecot.storage_keys import StorageKeys
-from mailsigil.dovecot.unix_service import close_all, receive
 from mailsigil.keys.errors import SourceError
 from mailsigil.keys.storage.routes import StorageRoute
 

@@ -15,8 +15,8 @@ import logging
 import socket
 from typing import Final
 
+from mailsigil.dovecot.conversation import answer_line
 from mailsigil.dovecot.standing import Member, Outside, Strange, shown, standing_of
-from mailsigil.dovecot.unix_service import answer_line
 from mailsigil.keys.errors import SourceError
 from mailsigil.keys.storage.pins import public_pem
 from mailsigil.keys.storage.routes import StorageRoute, StorageRoutes

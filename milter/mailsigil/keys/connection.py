@@ -7,10 +7,10 @@ call to send and one to receive.
 from __future__ import annotations
 
 import socket
-import struct
 import time
 
 from mailsigil.keys.protocol import HEADER_SIZE, frame, frame_size
+from mailsigil.process.callers import time_limit
 
 READ_SIZE = 65_536
 
@@ -91,10 +91,3 @@ class Connection:
             return self._socket.recv(READ_SIZE)
         except BlockingIOError as error:
             raise TimeoutError("nothing came in time") from error
-
-
-def time_limit(seconds: float) -> bytes:
-    """The value of SO_RCVTIMEO and SO_SNDTIMEO."""
-    # Zero would mean no limit at all (socket(7)).
-    microseconds = max(1000, round(seconds * 1_000_000))
-    return struct.pack("ll", *divmod(microseconds, 1_000_000))

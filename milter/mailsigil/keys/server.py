@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 import stat
-import struct
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -15,15 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from mailsigil.keys.connection import Connection, time_limit
+from mailsigil.keys.connection import Connection
 from mailsigil.keys.errors import KeyAgentSetupError, ProtocolError, Refusal
 from mailsigil.keys.protocol import encode_refusal
+from mailsigil.process.callers import LOOK_SECONDS, Callers
 
 log = logging.getLogger("mailsigil.keyd")
 
 BACKLOG: Final = 512
-
-_COMPLAINT_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +33,7 @@ class ServerLimits:
     """An unused connection is closed after this time."""
     frame: float = 5.0
     """A frame that has begun must be complete after this time, and an answer be taken."""
-    look: float = 0.25
+    look: float = LOOK_SECONDS
     """So often the acceptor looks whether it is to stop; a connection silent for less keeps its place."""
 
 
@@ -126,33 +124,31 @@ class KeyAgentServer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._agent = agent
-        self._listener = listener
-        self._allowed_uids = frozenset(allowed_uids)
-        self._allowed_by = allowed_by
         self._limits = limits
         self._clock = clock
-        self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._room = threading.Semaphore(limits.connections)
         self._waiting: dict[Connection, float] = {}
-        self._turned_away: dict[int, float] = {}
-        self._open = 0
+        refusal = encode_refusal(Refusal.PEER, f"your user is not among {allowed_by}")
+        self._callers = Callers(
+            "key agent",
+            listener,
+            self._converse,
+            allowed_uids=allowed_uids,
+            connections=limits.connections,
+            refusal=f"the user is not among {allowed_by}",
+            farewell=lambda connected: _say(Connection(connected), refusal),
+            on_full=self._make_room,
+            look=limits.look,
+            clock=clock,
+        )
 
     def serve(self) -> None:
         """Takes connections until :meth:`stop`; the open requests are not waited for."""
-        # The listener stays blocking, with the kernel's time limit: several processes that wait in
-        # accept(2) take turns, where a poll would wake them all or always the same one.
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, time_limit(self._limits.look))
-        while not self._stop.is_set():
-            if not self._room.acquire(timeout=self._limits.look):
-                self._make_room()
-                continue
-            if not self._accept():
-                self._room.release()
+        self._callers.take()
 
     def stop(self) -> None:
         """Takes no new connection and ends those that wait; requests that have begun are finished."""
-        self._stop.set()
+        self._callers.stop()
         with self._lock:
             waiting = list(self._waiting)
         for connection in waiting:
@@ -160,47 +156,12 @@ class KeyAgentServer:
 
     def open_connections(self) -> int:
         """Tells how many connections are open."""
-        with self._lock:
-            return self._open
+        return self._callers.busy()
 
-    def _accept(self) -> bool:
-        """Takes one connection, if there is one; True when a thread serves it now."""
-        try:
-            connected, _ = self._listener.accept()
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            # Out of descriptors, or a caller that left at once: pause, so as not to spin.
-            log.error("cannot take a connection: %s", error)
-            self._stop.wait(self._limits.look)
-            return False
+    def _converse(self, connected: socket.socket, uid: int) -> None:
         connection = Connection(connected)
-        uid = _peer_uid(connected)
-        if uid not in self._allowed_uids:
-            self._turn_away(connection, uid)
-            return False
-        with self._lock:
-            self._open += 1
         try:
-            threading.Thread(target=self._converse, args=(connection, uid), daemon=True).start()
-        except RuntimeError as error:
-            log.error("cannot serve a connection: %s", error)
-            self._leave(connection)
-            return False
-        return True
-
-    def _turn_away(self, connection: Connection, uid: int) -> None:
-        now = self._clock()
-        # Once in a while for each user: who may not ask may not fill the log either.
-        if now - self._turned_away.get(uid, -_COMPLAINT_SECONDS) >= _COMPLAINT_SECONDS:
-            self._turned_away[uid] = now
-            log.warning("refused connection peer_uid=%d: the user is not among %s", uid, self._allowed_by)
-        _say(connection, encode_refusal(Refusal.PEER, f"your user is not among {self._allowed_by}"))
-        connection.close()
-
-    def _converse(self, connection: Connection, uid: int) -> None:
-        try:
-            while not self._stop.is_set():
+            while not self._callers.stopping:
                 payload = self._next(connection)
                 if payload is None:
                     return
@@ -211,17 +172,12 @@ class KeyAgentServer:
             _say(connection, encode_refusal(Refusal.MALFORMED, str(error)))
         except TimeoutError:
             log.debug("peer_uid=%d: a connection was idle or too slow", uid)
-        except OSError as error:
-            log.debug("peer_uid=%d: connection lost: %s", uid, error)
-        finally:
-            self._leave(connection)
-            self._room.release()
 
     def _next(self, connection: Connection) -> bytes | None:
         with self._lock:
             self._waiting[connection] = self._clock()
         try:
-            if self._stop.is_set():
+            if self._callers.stopping:
                 return None
             return connection.receive(wait=self._limits.idle, within=self._limits.frame)
         finally:
@@ -236,18 +192,6 @@ class KeyAgentServer:
                 longest = None
         if longest is not None:
             longest.interrupt()
-
-    def _leave(self, connection: Connection) -> None:
-        connection.close()
-        with self._lock:
-            self._open -= 1
-
-
-def _peer_uid(connected: socket.socket) -> int:
-    # unix(7): the credentials of who called connect(2), set by the kernel.
-    form = struct.Struct("iII")
-    uid: int = form.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, form.size))[1]
-    return uid
 
 
 def _say(connection: Connection, payload: bytes) -> None:
