@@ -61,16 +61,28 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     return site
 
 
+def _tree(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+
+
 def test_shown_done_and_done_again(site: Site) -> None:
+    before = _tree(site.folder)
     status, told = site.sync("--dry-run")
     assert status == 0
     assert "alice@bank.example" in told
     assert "2 should have a certificate, 0 are there; 2 issue" in told
-    assert not list((site.folder / "state").glob("*.pem"))
+    assert _tree(site.folder) == before
     status, told = site.sync()
     assert (status, "2 done" in told) == (0, True), told
     status, told = site.sync()
     assert (status, "nothing is to be done" in told) == (0, True), told
+    # A look at what a change of the house would bring changes nothing either.
+    del site.bank.people["bob"]
+    site.write()
+    before = _tree(site.folder)
+    status, told = site.sync("--dry-run")
+    assert (status, "1 revoke" in told) == (0, True), told
+    assert _tree(site.folder) == before
 
 
 def test_for_programs(site: Site) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Final
 
 import click
@@ -27,7 +27,7 @@ from mailsigil.keys.hygiene import guard_memory
 from mailsigil.lifecycle.carry_out import Report
 from mailsigil.lifecycle.errors import LifecycleError
 from mailsigil.lifecycle.plan import Plan
-from mailsigil.lifecycle.run import House, Run, begin, open_house
+from mailsigil.lifecycle.run import House, Run, begin, look, open_house
 from mailsigil.lifecycle.upgrade import preload
 from mailsigil.message.address import Address, AddressError
 from mailsigil.process.privileges import PrivilegeError, become
@@ -66,9 +66,9 @@ def command(
     or configuration, or directory or database cannot be asked.
     """
     address = _address(only)
-    with _opened(settings) as house:
+    with _opened(settings, rehearsing=dry_run) as house:
         try:
-            with begin(house, who=f"sync by {_user()}") as run:
+            with nullcontext(look(house)) if dry_run else begin(house, who=f"sync by {_user()}") as run:
                 if not accept_clock:
                     run.check_clock()
                 status = _run(run, address, dry_run=dry_run, as_json=as_json, allowed=allow_revocations)
@@ -117,7 +117,7 @@ def _carry_out(run: Run, plan: Plan, allowed: int | None, *, bar: bool) -> Repor
 
 
 @contextmanager
-def _opened(settings: Settings) -> Iterator[House]:
+def _opened(settings: Settings, *, rehearsing: bool) -> Iterator[House]:
     try:
         if os.geteuid() == 0:
             if settings.keyd.user:
@@ -130,7 +130,7 @@ def _opened(settings: Settings) -> Iterator[House]:
         gc.set_threshold(COLLECT_EVERY)
         with config_errors_shown():
             directory = open_directory(settings)
-        house = open_house(settings, directory, now=utc_now)
+        house = open_house(settings, directory, now=utc_now, rehearsing=rehearsing)
     except (PrivilegeError, LifecycleError) as error:
         raise Misuse(str(error)) from error
     try:

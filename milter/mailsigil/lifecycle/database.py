@@ -86,9 +86,14 @@ class Database:
 
 def connect(settings: LifecycleSettings) -> Database:
     """Give the database of the settings, without asking it anything yet. Raises DatabaseUnusable."""
+    return Database(engine_of(settings))
+
+
+def engine_of(settings: LifecycleSettings) -> Engine:
+    """Give what makes connections to the database of the settings. Raises DatabaseUnusable."""
     url = make_url(settings.database)
     try:
-        return Database(_sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url, settings))
+        return _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url, settings)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise DatabaseUnusable(
             f"the database {shown(url)} needs psycopg, which is not installed",
@@ -163,11 +168,15 @@ def _make_private(path: Path) -> None:
             "Let the key agent's user write to this file and its folder",
         ) from error
     try:
-        status = os.fstat(descriptor)
-        if status.st_mode & 0o077:
-            raise DatabaseUnusable(f"the database {path} is open to other users", f"Run: chmod 600 '{path}'")
+        refuse_open_file(path, os.fstat(descriptor))
     finally:
         os.close(descriptor)
+
+
+def refuse_open_file(path: Path, status: os.stat_result) -> None:
+    """Refuse a file that others than its owner may read or write. Raises DatabaseUnusable."""
+    if status.st_mode & 0o077:
+        raise DatabaseUnusable(f"the database {path} is open to other users", f"Run: chmod 600 '{path}'")
 
 
 def _postgresql(url: URL, settings: LifecycleSettings) -> Engine:

@@ -1,6 +1,7 @@
 """One look at the directory, and what follows from it: for `mailsigil sync`, and for the key agent's timer.
 
-:meth:`Run.plan` changes nothing. :meth:`Run.carry_out` does; it refuses what a person should look at first.
+:meth:`Run.plan` asks for nothing and takes nothing away. :meth:`Run.carry_out` does; it refuses what a person
+should look at first.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from mailsigil.lifecycle.ledger import Ledger
 from mailsigil.lifecycle.pacing import Pace
 from mailsigil.lifecycle.plan import Plan, make_plan
 from mailsigil.lifecycle.records import Copy
+from mailsigil.lifecycle.rehearsal import rehearse
 from mailsigil.lifecycle.safety import Stop, check_clock, refuse, safety_stop
 from mailsigil.lifecycle.sealing import Seal, load_seal
 from mailsigil.lifecycle.steps import Hands
@@ -67,8 +69,13 @@ def node_name(settings: LifecycleSettings) -> str:
     return (settings.node or socket.gethostname())[:64]
 
 
-def open_house(settings: Settings, directory: Population, *, now: Callable[[], datetime]) -> House:
-    """Open the database and bring it up to date. Raises LifecycleError."""
+def open_house(
+    settings: Settings, directory: Population, *, now: Callable[[], datetime], rehearsing: bool = False
+) -> House:
+    """Open the database and bring it up to date. Raises LifecycleError.
+
+    ``rehearsing``: what is changed in it is gone when it is closed (rehearsal.py).
+    """
     places = workplaces(settings.source, now=now)
     if not places:
         raise RunRefused(
@@ -76,7 +83,7 @@ def open_house(settings: Settings, directory: Population, *, now: Callable[[], d
             'Add one of kind "est", "cmp", "embedded" or "openbao"',
         )
     seal = load_seal(settings.lifecycle.share_keys_with)
-    database = connect(settings.lifecycle)
+    database = rehearse(settings.lifecycle) if rehearsing else connect(settings.lifecycle)
     try:
         upgrade(database)
     except BaseException:
@@ -93,7 +100,7 @@ def open_house(settings: Settings, directory: Population, *, now: Callable[[], d
 
 
 class Run:
-    """One run; ``who`` is by whose hand. Made by :func:`begin`."""
+    """One run; ``who`` is by whose hand. Made by :func:`begin`, or by :func:`look` where it only plans."""
 
     def __init__(self, house: House, *, who: str, prefix: str) -> None:
         self._house = house
@@ -199,6 +206,11 @@ class Run:
         noted = [(seat, Copy(key_id, marks[seat[1]].mark(seat[0]))) for seat, key_id in files.moved]
         with self._house.database.change() as connection:
             self._ledger.records.note_files(connection, noted)
+
+
+def look(house: House) -> Run:
+    """A run that only plans: it may look while another one is at work, and leaves nothing behind."""
+    return Run(house, who="rehearsal", prefix=f"{house.node[:40]}/rehearsal")
 
 
 @contextmanager
