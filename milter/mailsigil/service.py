@@ -17,7 +17,8 @@ from mailsigil.cms.content import CipherKind
 from mailsigil.cms.enveloped import EnvelopeLimits
 from mailsigil.cms.parse import CmsLimits
 from mailsigil.config.reading import ReadText, read_text
-from mailsigil.config.settings import Settings, TrustSettings
+from mailsigil.config.settings import Settings
+from mailsigil.config.trust import TrustSettings
 from mailsigil.decryption import DecryptionParts
 from mailsigil.delivery import DeliveryParts, Unauthenticated
 from mailsigil.delivery_choice import Choice, PolicyChoice

@@ -17,8 +17,9 @@ from keys.employees import ISSUING, new_key
 from mailsigil.ca.requests import CertificationRequest
 from mailsigil.ca.web import Response
 from mailsigil.cli.km import command
-from mailsigil.config.settings import Settings, TrustSettings
+from mailsigil.config.settings import Settings
 from mailsigil.config.sources import EmbeddedSource, EstSource, FolderSource, SourceSettings
+from mailsigil.config.trust import TrustSettings
 from mailsigil.keys.authority import Authority
 from mailsigil.keys.profile import Subject
 from mailsigil.km.conformance import Conformance

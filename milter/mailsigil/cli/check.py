@@ -13,8 +13,9 @@ import click
 from mailsigil.cli.options import WRONG_USE, config_option
 from mailsigil.config.errors import ConfigError
 from mailsigil.config.loading import load_settings
-from mailsigil.config.settings import Settings, TrustSettings
+from mailsigil.config.settings import Settings
 from mailsigil.config.surroundings import Remark, Severity, remarks
+from mailsigil.config.trust import TrustSettings
 from mailsigil.directory.file import FileDirectory
 from mailsigil.directory.opening import ldap_directory, open_directory, servers_of, source_names
 from mailsigil.directory.review import review

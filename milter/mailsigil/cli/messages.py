@@ -13,7 +13,8 @@ import click
 from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import config_errors_shown
 from mailsigil.config.loading import load_settings
-from mailsigil.config.settings import RevocationSettings, Settings
+from mailsigil.config.settings import Settings
+from mailsigil.config.trust import RevocationSettings
 from mailsigil.message.reader import Message, MessageLimitError, read_message
 from mailsigil.pki.anchors import AnchorError, AnchorSet, TrustStore, load_anchor_file
 from mailsigil.service import new_spool, trust_store

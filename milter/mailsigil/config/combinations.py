@@ -7,8 +7,9 @@ from ipaddress import ip_network
 from typing import Final
 
 from mailsigil.config.locate import KeyPath
-from mailsigil.config.settings import Settings, TrustSettings
+from mailsigil.config.settings import Settings
 from mailsigil.config.sockets import SocketFamily
+from mailsigil.config.trust import TrustSettings
 
 BR_ARC: Final = "2.23.140.1.5."
 """Policies of the CA/Browser Forum's S/MIME Baseline Requirements."""

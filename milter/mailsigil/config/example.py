@@ -14,9 +14,10 @@ from pydantic.fields import FieldInfo
 
 from mailsigil.config.authority import AuthoritySettings, EnrolRule
 from mailsigil.config.directories import DirectorySettings
-from mailsigil.config.settings import DEFAULT_PATH, Settings, TrustSettings
+from mailsigil.config.settings import DEFAULT_PATH, Settings
 from mailsigil.config.sources import SourceSettings
 from mailsigil.config.storage import StorageSettings
+from mailsigil.config.trust import TrustSettings
 
 WIDTH: Final = 98
 

@@ -9,7 +9,8 @@ from datetime import datetime
 from email.utils import format_datetime
 from io import BytesIO
 
-from mailsigil.config.settings import RevocationSettings, Settings
+from mailsigil.config.settings import Settings
+from mailsigil.config.trust import RevocationSettings
 from mailsigil.directory.one_person import OnePerson
 from mailsigil.keys.agent import KeyAgent
 from mailsigil.keys.protocol import Credential
