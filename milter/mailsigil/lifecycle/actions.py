@@ -10,13 +10,24 @@ from typing import Final, Literal
 from mailsigil.keys.register import Reason
 from mailsigil.keys.subject import SubjectRequest
 from mailsigil.lifecycle.tables import Status
+from mailsigil.pki.policies import Level
 
 Seat = tuple[str, str]
 """An address and a source: where one certificate signs at a time."""
 
 
 BACKDATED: Final = timedelta(hours=1)
-"""So far authorities date certificates back, for receivers whose clocks are late."""
+"""So far most authorities date certificates back, for receivers whose clocks are late."""
+BACKDATED_MOST: Final = timedelta(days=2)
+"""So far any does: some let a certificate begin with the day."""
+
+CONTAINS: Final = {
+    Level.V1: frozenset({Level.V1}),
+    Level.V2: frozenset({Level.V1, Level.V2}),
+    Level.V3: frozenset({Level.V1, Level.V3}),
+    Level.V4: frozenset(Level),
+}
+"""What each level says of its owner, by the levels that say it, too."""
 
 
 class Kind(StrEnum):
@@ -86,13 +97,20 @@ class Held:
     """The database holds the key, encrypted."""
     file_key: str = ""
     """What lies in this machine's state folder for the address: the key_id, or empty."""
+    waits: bool = False
+    """Of a request: its key lies on this machine and waits for its certificate."""
 
 
-def answers(found_from: datetime | None, request: Held) -> bool:
-    """Tell whether a certificate that is good from this time on can be the answer to an open request."""
+def answers(found_from: datetime | None, request: Held, *, node: str) -> bool:
+    """Tell whether a certificate that nobody knows can be the answer to an open request.
+
+    It lies in the state folder of ``node``, and is good from ``found_from`` on.
+    """
     if found_from is None or request.asked_at is None:
         return False
-    return found_from >= request.asked_at - BACKDATED
+    # A key stops waiting when its certificate is put beside it.
+    arrived = request.node == node and not request.waits
+    return found_from >= request.asked_at - (BACKDATED_MOST if arrived else BACKDATED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from mailsigil.keys.errors import SourceRefused
 from mailsigil.keys.files import address_file_name
 from mailsigil.lifecycle.actions import Action, Held, Kind, Seat
 from mailsigil.lifecycle.ledger import Ledger
 from mailsigil.lifecycle.rows import facts_of, held_of, request_in
 from mailsigil.lifecycle.tables import OVER, Status
+from mailsigil.lifecycle.turnover import seat_of
 from mailsigil.lifecycle.workplace import Workplace
+
+log = logging.getLogger("mailsigil.lifecycle")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +76,7 @@ def actual(ledger: Ledger, places: Mapping[str, Workplace], files: LocalFiles) -
             is_shared=bool(row["is_shared"]),
             is_aside=row["key_id"] in files.aside,
             file_key=files.present.get(seat, ""),
+            waits=row["status"] == Status.REQUESTED and places[row["source"]].files.waits(row["address"]),
         )
     while found is not None:
         yield found
@@ -78,22 +84,39 @@ def actual(ledger: Ledger, places: Mapping[str, Workplace], files: LocalFiles) -
 
 
 def strays(ledger: Ledger, files: LocalFiles) -> list[Action]:
-    """Give the key files here that must not sign: another mail server revoked their certificates."""
-    known = ledger.by_key_id(files.present.values())
+    """Give the keys here that must go: another mail server revoked their certificates, or suspended them.
+
+    What was set aside goes as well, once its certificate does not come back.
+    """
+    known = ledger.by_key_id({*files.present.values(), *files.aside})
     steps = []
     for (address, source), key_id in sorted(files.present.items()):
         held = known.get(key_id)
         if held is not None and (held.status in OVER or held.status is Status.HELD):
-            here = replace(held, address=address, source=source, file_key=key_id)
-            reason = f"the certificate is {held.status}: {held.reason}"
-            steps.append(Action(kind=Kind.DISCARD, source=source, address=address, reason=reason, held=here))
+            steps.append(_discard(replace(held, address=address, source=source, file_key=key_id)))
+    for key_id in sorted(files.aside):
+        held = known.get(key_id)
+        if held is not None and held.status in OVER and files.present.get(seat_of(held)) != key_id:
+            steps.append(_discard(held))
     return steps
 
 
+def _discard(held: Held) -> Action:
+    reason = f"the certificate is {held.status}: {held.reason}"
+    return Action(kind=Kind.DISCARD, source=held.source, address=held.address, reason=reason, held=held)
+
+
 def read_file(place: Workplace, name: str) -> Held | None:
-    """Give the certificate in a key file; None for a file that is none of an address."""
-    address = place.files.address_of(name)
-    chain = place.files.chain(address) if address else ()
+    """Give the certificate in a key file; None for a file that is none of an address.
+
+    One that cannot be read is told, and is in nobody else's way.
+    """
+    try:
+        address = place.files.address_of(name)
+        chain = place.files.chain(address) if address else ()
+    except SourceRefused as error:
+        log.warning("%s", error)
+        return None
     if not chain:
         return None
     facts = facts_of(chain[0])

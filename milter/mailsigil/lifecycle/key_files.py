@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mailsigil.keys.answers import read_certificates, read_private_key
 from mailsigil.keys.errors import KeyFileError, SourceAnswer, SourceRefused
@@ -52,7 +53,9 @@ class KeyFiles:
             with os.scandir(self.path) as entries:
                 for entry in entries:
                     if entry.name.endswith(".pem") and not entry.name.startswith("."):
-                        found[entry.name] = _mark(entry.stat(follow_symlinks=False))
+                        # A file that goes in this moment is no sign that the folder is not there.
+                        with suppress(FileNotFoundError):
+                            found[entry.name] = _mark(entry.stat(follow_symlinks=False))
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -154,6 +157,14 @@ class KeyFiles:
         """Tell whether a key waits for its certificate."""
         return self._state.waiting(address) is not None
 
+    def waiting_spki(self, address: str) -> bytes | None:
+        """Give the public key (DER) of the key that waits; None where none does."""
+        waiting = self._state.waiting(address)
+        if waiting is None or self._place is not None:
+            return waiting  # Of a key that lies elsewhere the public one waits.
+        key = read_private_key(self._state.source, waiting)
+        return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
     def store(self, new: CertifiableKey, chain: tuple[bytes, ...]) -> bytes:
         """Write key and chain where the agent finds them; gives the file's content."""
         content = (new.private_pem() if isinstance(new, NewKey) else b"") + chain_pem(chain)
@@ -202,14 +213,16 @@ class KeyFiles:
         except OSError as error:
             raise self._trouble(error) from error
 
-    def bring_back(self, address: str, key_id: str) -> bytes | None:
-        """Put a key that was set aside where it signs; gives the file, None where it is not here."""
+    def set_aside_content(self, key_id: str) -> bytes | None:
+        """Give a key file that was set aside; None where it is not here."""
         found = self._content(self._aside_file(key_id))
-        if found is None or not self._is(found, key_id):
-            return None
-        self.put(address, found)
+        return found if found is not None and self._is(found, key_id) else None
+
+    def bring_back(self, address: str, key_id: str, content: bytes) -> str:
+        """Put a key file where it signs, in place of one that was set aside; gives its mark."""
+        mark = self.put(address, content)
         self._unlink(self._aside_file(key_id))
-        return found
+        return mark
 
     def _aside_file(self, key_id: str) -> Path:
         return self.path / ASIDE / f"{key_id}.pem"
@@ -228,7 +241,11 @@ class KeyFiles:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self._trouble(error) from error
+            raise SourceRefused(
+                self._state.source,
+                f"{path} cannot be read: {error.strerror}",
+                "Give it to the key agent's user, or take it out of this folder",
+            ) from error
 
     def _unlink(self, path: Path) -> None:
         try:

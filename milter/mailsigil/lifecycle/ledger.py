@@ -29,7 +29,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from mailsigil.lifecycle.actions import Held, Seat
 from mailsigil.lifecycle.database import Database
 from mailsigil.lifecycle.records import Changes, Copy, Records
-from mailsigil.lifecycle.rows import READ, held_of
+from mailsigil.lifecycle.rows import READ, held_of, public_key_in
 from mailsigil.lifecycle.tables import (
     OVER,
     UNANSWERED,
@@ -128,13 +128,21 @@ class Ledger:
         # With nothing after the request, who made it died over it.
         return UNANSWERED in told or told[-1:] == [Status.REQUESTED]
 
-    def known_serials(self, source: str, address: str) -> frozenset[str]:
-        """Give the serials of all certificates of a seat."""
-        query = select(certificates.c.serial).where(
-            certificates.c.source == source, certificates.c.address == address
+    def revoked_keys(self, source: str, address: str) -> frozenset[bytes]:
+        """Give the public keys (DER) of the latest revoked certificates of a seat."""
+        query = (
+            select(materials.c.certificate)
+            .join(certificates, materials.c.certificate_id == certificates.c.id)
+            .where(
+                certificates.c.source == source,
+                certificates.c.address == address,
+                certificates.c.status.in_([Status.REVOKED, Status.WITHDRAWN]),
+            )
+            .order_by(certificates.c.id.desc())
+            .limit(CHUNK)
         )
         with self.database.look() as connection:
-            return frozenset(connection.execute(query).scalars())
+            return frozenset(map(public_key_in, connection.execute(query).scalars()))
 
     # Claims
 

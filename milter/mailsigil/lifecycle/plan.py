@@ -10,13 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Final
 
 from mailsigil.keys.subject import SubjectRequest
-from mailsigil.lifecycle.actions import Action, Cause, Held, Kind, Note, Rules, answers
+from mailsigil.lifecycle.actions import CONTAINS, Action, Cause, Held, Kind, Note, Rules, answers
 from mailsigil.lifecycle.desired import ORGANISATIONAL, Desired, Standing
 from mailsigil.lifecycle.tables import Status
-from mailsigil.pki.policies import Level
 
 
 @dataclass(slots=True)
@@ -77,9 +75,8 @@ def decide(
         return
     # 5. One request at a time.
     if seat.requested is not None:
-        reason = "an earlier request was not brought to its end"
         yield from seat.lapsed(wish)
-        yield seat.step(Kind.RESUME, reason, request=wish.request, held=seat.requested)
+        yield seat.resumed(wish, seat.requested)
         return
     # 6. What should be there, and is not, or not as it should be.
     if seat.issued is None:
@@ -119,7 +116,7 @@ class _Seat:
         self.requested = _only(good, Status.REQUESTED)
         self.found = next((each for each in good if not each.id), None)
         asked = self.requested
-        if self.found is not None and asked is not None and answers(self.found.valid_from, asked):
+        if self.found and asked and answers(self.found.valid_from, asked, node=rules.node):
             # What came, and nobody had the time to write down: bringing the request to its end takes it in.
             self.found = None
         known = _only([each for each in good if each.id], Status.ISSUED)
@@ -208,6 +205,18 @@ class _Seat:
             kind = Kind.HOLD if self.rules.on_lapse == "hold" else Kind.REVOKE
             yield self.step(kind, wish.lapsed, held=issued, cause=Cause.LAPSED)
 
+    def resumed(self, wish: Desired, requested: Held) -> Action:
+        """What is open is brought to an end; what signs until now goes as it would without that."""
+        lowered = self.issued is not None and _says_more(self.issued.request, wish.request)
+        return self.step(
+            Kind.RESUME,
+            "an earlier request was not brought to its end",
+            request=wish.request,
+            held=requested,
+            cause=Cause.LOWERED if lowered else Cause.NONE,
+            at_once=lowered,
+        )
+
     def changed(self, wish: Desired, issued: Held) -> Iterator[Action]:
         """The certificate says something else than it should."""
         lowered = _says_more(issued.request, wish.request)
@@ -284,15 +293,7 @@ def _newer(one: Held, other: Held) -> bool:
 
 def _says_more(old: SubjectRequest, new: SubjectRequest) -> bool:
     """The old certificate says something of the person that is not so any more."""
-    return old.level is not new.level and _CONTAINS[old.level] > _CONTAINS[new.level]
-
-
-_CONTAINS: Final = {
-    Level.V1: frozenset({Level.V1}),
-    Level.V2: frozenset({Level.V1, Level.V2}),
-    Level.V3: frozenset({Level.V1, Level.V3}),
-    Level.V4: frozenset(Level),
-}
+    return old.level is not new.level and CONTAINS[old.level] > CONTAINS[new.level]
 
 
 def _difference(old: SubjectRequest, new: SubjectRequest) -> str:

@@ -28,6 +28,7 @@ from mailsigil.lifecycle.plan import decide
 from mailsigil.lifecycle.rows import held_of
 from mailsigil.lifecycle.run import House, open_house
 from mailsigil.lifecycle.steps import Hands
+from mailsigil.lifecycle.tables import Status
 from mailsigil.lifecycle.turnover import Outcome, Result
 from mailsigil.lifecycle.workplace import Workplace, rules_of
 
@@ -35,7 +36,7 @@ LEASE: Final = timedelta(seconds=90)
 """So long another process waits for one that died over a first mail."""
 LOOK_AGAIN: Final = 0.1
 """Seconds between two looks at whether another process, or mail server, has come to its end."""
-_ONLY: Final = frozenset({*ASKS_FOR_ONE, Kind.INSTALL, Kind.ADOPT, Kind.RELEASE})
+_ONLY: Final = frozenset({*ASKS_FOR_ONE, Kind.INSTALL, Kind.ADOPT, Kind.RELEASE, Kind.EXPIRE})
 """What a mail may bring about; everything else is left to the next run."""
 _ASK_AGAIN: Final = 60.0
 
@@ -149,7 +150,13 @@ class Provisioner:
         key_id = found.key_id if found is not None else ""
         aside = place.files.aside()
         held = [
-            held_of(row, is_shared=bool(row["is_shared"]), is_aside=row["key_id"] in aside, file_key=key_id)
+            held_of(
+                row,
+                is_shared=bool(row["is_shared"]),
+                is_aside=row["key_id"] in aside,
+                file_key=key_id,
+                waits=row["status"] == Status.REQUESTED and place.files.waits(wish.address),
+            )
             for row in ledger.open_certificates([place.name], address=wish.address)
         ]
         if found is not None and key_id not in ledger.by_key_id([key_id]):

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, literal, update
 from mailsigil.keys.subject import SubjectRequest
 from mailsigil.lifecycle.actions import Held, Seat
 from mailsigil.lifecycle.rows import READ, Facts, held_of, request_columns
-from mailsigil.lifecycle.tables import Status, certificates, copies, events, materials
+from mailsigil.lifecycle.tables import OVER, Status, certificates, copies, events, materials
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class NewCertificate:
     id: int
     held: Held
     """The request, as it was written down."""
+    request: SubjectRequest
+    """What was asked for to get it, which may have been something else before."""
     facts: Facts
     sealed: bytes | None
     mark: str
@@ -222,18 +224,26 @@ class Records:
                 for turn in ordered
             ],
         )
+        over = [{"its_id": turn.held.id} for turn in ordered if turn.status in OVER]
+        if over:
+            # Nobody needs the key any more, so the database does not keep it either.
+            gone = update(materials).where(materials.c.certificate_id == bindparam("its_id"))
+            connection.execute(gone.values(sealed=None), over)
         self._tell(connection, [(turn.held, turn.status.value, turn.why) for turn in ordered], now)
 
     def _take_in(self, connection: Connection, news: Sequence[NewCertificate], now: datetime) -> None:
         if not news:
             return
-        first = news[0].facts.columns
+        first = {**news[0].facts.columns, **request_columns(news[0].request)}
         statement = (
             update(certificates)
             .where(certificates.c.id == bindparam("its_id"))
             .values(status=Status.ISSUED, changed_at=now, **{name: bindparam(name) for name in first})
         )
-        connection.execute(statement, [{"its_id": new.id, **new.facts.columns} for new in news])
+        connection.execute(
+            statement,
+            [{"its_id": new.id, **new.facts.columns, **request_columns(new.request)} for new in news],
+        )
         self._keep(connection, [(new.id, new.facts.der, new.sealed) for new in news])
         self.note_files(
             connection,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import Row
 
 from mailsigil.keys.source import key_id_of
 from mailsigil.keys.subject import SubjectRequest
-from mailsigil.lifecycle.actions import Held
+from mailsigil.lifecycle.actions import CONTAINS, Held
 from mailsigil.lifecycle.tables import Status, certificates
 from mailsigil.pki.level import asserted_levels, claimed_level
 from mailsigil.pki.names import CertificateNames
@@ -68,6 +68,12 @@ def facts_of(der: bytes) -> Facts:
     )
 
 
+def public_key_in(der: bytes) -> bytes:
+    """Give the public key (DER) of a certificate (DER)."""
+    key = x509.load_der_x509_certificate(der).public_key()
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
 def request_in(der: bytes, address: str) -> SubjectRequest:
     """What must have been asked for to get such a certificate."""
     certificate = x509.load_der_x509_certificate(der)
@@ -88,6 +94,33 @@ def request_in(der: bytes, address: str) -> SubjectRequest:
         organisation=names.organisation if level in (Level.V3, Level.V4) else "",
         title=names.title if personal else "",
     )
+
+
+def request_behind(der: bytes, address: str, candidates: Sequence[SubjectRequest]) -> SubjectRequest:
+    """Give what was asked for to get a certificate: of several, the first that it says no more than.
+
+    Authorities may certify less than they are asked for. Where it fits none, what it says itself.
+    """
+    said = request_in(der, address)
+    subject = x509.load_der_x509_certificate(der).subject
+    names = {
+        name: {str(each.value) for each in subject.get_attributes_for_oid(oid)}
+        for name, oid in _NAMES.items()
+    }
+
+    def fits(asked: SubjectRequest) -> bool:
+        named = all(found <= {getattr(asked, name)} for name, found in names.items())
+        return named and said.level in CONTAINS[asked.level]
+
+    return next(filter(fits, candidates), said)
+
+
+_NAMES: Final = {
+    "given_name": x509.NameOID.GIVEN_NAME,
+    "surname": x509.NameOID.SURNAME,
+    "organisation": x509.NameOID.ORGANIZATION_NAME,
+    "title": x509.NameOID.TITLE,
+}
 
 
 def held_of(row: Row[Any] | Mapping[str, Any], **local: Any) -> Held:

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +21,7 @@ from typing import Final
 from mailsigil.config.lifecycle import LifecycleSettings
 from mailsigil.config.settings import Settings
 from mailsigil.directory.api import Population
+from mailsigil.lifecycle.actions import Action, Seat
 from mailsigil.lifecycle.actual import LocalFiles, actual, local_files, strays
 from mailsigil.lifecycle.carry_out import Carrier, Report
 from mailsigil.lifecycle.database import Database, connect
@@ -132,10 +133,7 @@ class Run:
         self._note_moved(files)
         rules = rules_of(house.settings, house.places, node=house.node)
         plan = make_plan(wishes, actual(self._ledger, house.places, files), rules, at=at)
-        planned = {(action.address, action.source) for action in plan.actions}
-        plan.actions += [
-            step for step in strays(self._ledger, files) if (step.address, step.source) not in planned
-        ]
+        plan.actions = _first(strays(self._ledger, files), plan.actions)
         if only:
             plan.actions = [action for action in plan.actions if action.address == only]
             plan.notes = [note for note in plan.notes if note.address == only]
@@ -206,6 +204,18 @@ class Run:
         noted = [(seat, Copy(key_id, marks[seat[1]].mark(seat[0]))) for seat, key_id in files.moved]
         with self._house.database.change() as connection:
             self._ledger.records.note_files(connection, noted)
+
+
+def _first(strays: Sequence[Action], planned: Sequence[Action]) -> list[Action]:
+    """What must not sign goes before anything else is tried for its seat, and whatever becomes of that."""
+    waiting: dict[Seat, list[Action]] = {}
+    for step in strays:
+        waiting.setdefault((step.address, step.source), []).append(step)
+    actions = []
+    for step in planned:
+        actions += waiting.pop((step.address, step.source), [])
+        actions.append(step)
+    return [*actions, *(step for steps in waiting.values() for step in steps)]
 
 
 def look(house: House) -> Run:

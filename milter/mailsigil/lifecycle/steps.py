@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from mailsigil.keys.errors import NotSupported, Pending, SourceError, SourceRefused, SourceUnavailable
 from mailsigil.keys.register import Reason
 from mailsigil.keys.source import Withdraws
-from mailsigil.lifecycle.actions import Action, Held, Kind
-from mailsigil.lifecycle.certifying import Certifying, recall
+from mailsigil.lifecycle.actions import Action, Cause, Held, Kind
+from mailsigil.lifecycle.certifying import Certifying
 from mailsigil.lifecycle.errors import DatabaseError, LifecycleError
 from mailsigil.lifecycle.ledger import Ledger
 from mailsigil.lifecycle.records import Copy, NewCertificate, Turn
@@ -39,8 +39,7 @@ class Hands:
         """Do the steps of one seat, in their order, up to one that fails."""
         for number, step in enumerate(seat.steps):
             if number and seat.results[-1].outcome is not Outcome.DONE:
-                sentence = "the step before it was not done"
-                seat.results.append(Result(step, Outcome.LEFT_OPEN, sentence))
+                self._note(seat, step, Outcome.LEFT_OPEN, "the step before it was not done")
                 continue
             try:
                 place.state.prepare()
@@ -94,13 +93,16 @@ class Hands:
 
     # A new certificate
 
+    @property
+    def _certifying(self) -> Certifying:
+        return Certifying(ledger=self.ledger, keep_keys=self.keep_keys)
+
     def _ask(self, place: Workplace, seat: Turnover, step: Action) -> str:
         asked, request = seat.asked, step.request
         if asked is None or request is None:
             raise ValueError("nothing is written down to be asked for")
         place.state.prepare()
-        certifying = Certifying(ledger=self.ledger, keep_keys=self.keep_keys)
-        made = certifying.certified(place, seat, step, request)
+        made = self._certifying.certified(place, seat, step, request)
         facts = facts_of(made.chain[0])
         sealed = self.sealed(made.content, place.name, request.address, facts.serial)
         self._make_room(place, seat, step)
@@ -108,15 +110,18 @@ class Hands:
             NewCertificate(
                 id=asked.id,
                 held=asked,
+                request=made.request,
                 facts=facts,
                 sealed=sealed,
                 mark=place.files.mark(request.address),
                 why=step.reason,
             )
         )
-        less = f" (certified as {facts.certified})" if facts.certified is not request.level else ""
+        level = made.request.level
+        less = f" (certified as {facts.certified})" if facts.certified is not level else ""
+        late = "" if made.request == request else "; it says what was wanted before, so it is replaced next"
         doubt = f"; {made.remark}" if made.remark else ""
-        return f"{request.level}{less} until {facts.valid_until:%Y-%m-%d}, serial {facts.serial}{doubt}"
+        return f"{level}{less} until {facts.valid_until:%Y-%m-%d}, serial {facts.serial}{late}{doubt}"
 
     def _make_room(self, place: Workplace, seat: Turnover, step: Action) -> None:
         """What signed until now gives way."""
@@ -175,27 +180,22 @@ class Hands:
         return why
 
     def _release(self, place: Workplace, seat: Turnover, step: Action, held: Held) -> str:
+        # The key is looked for first: without it the certificate would be good, and nothing would sign.
+        content = self._key_file(place, held)
         if isinstance(place.issuer, Withdraws):
             certificate, _ = self.ledger.material(held.id)
             place.issuer.release(certificate)
+        if step.cause is Cause.REPLACED:
+            seat.changes.turns.append(Turn(held=held, status=Status.SUPERSEDED, why=step.reason))
+            return step.reason
         self._make_room(place, seat, step)
-        self._bring_back(place, seat, held)
+        if content is not None:
+            self._put(place, seat, held, content)
         seat.changes.turns.append(Turn(held=held, status=Status.ISSUED, why=step.reason))
         return step.reason
 
     def _call_off(self, place: Workplace, seat: Turnover, step: Action, held: Held) -> str:
-        """A request is not wanted any more; what it brought meanwhile is revoked."""
-        files = place.files
-        said = "called off"
-        if files.waits(held.address):
-            new = files.new_key(held.request, place.kind, keep=False)
-            try:
-                chain = recall(place, held.request, new)
-            except NotSupported as error:
-                chain, said = None, f"{said}; whether a certificate came of it is not known: {error}"
-            if chain is not None:
-                place.issuer.revoke(chain[0])
-            files.drop_waiting(held.address)
+        said = self._certifying.call_off(place, seat, held)
         seat.changes.turns.append(Turn(held=held, status=Status.FAILED, why=f"{said}: {step.reason}"))
         return said
 
@@ -221,28 +221,28 @@ class Hands:
     # Keys of other machines
 
     def _install(self, place: Workplace, seat: Turnover, step: Action, held: Held) -> str:
-        if not self._bring_back(place, seat, held):
+        content = self._key_file(place, held)
+        if content is None:
             raise LifecycleError(
                 f"the key of {held.address} (serial {held.serial}) is neither here nor in the database",
                 "See whether the mail server that made it shares its keys (share_keys_with)",
             )
+        self._put(place, seat, held, content)
         seat.changes.remarks.append((held, "installed", step.reason))
         return step.reason
 
-    def _bring_back(self, place: Workplace, seat: Turnover, held: Held) -> bool:
-        """Puts a key where it signs: from aside, or out of the database. False: it is in neither."""
-        place.state.prepare()
-        content = place.files.bring_back(held.address, held.key_id)
+    def _key_file(self, place: Workplace, held: Held) -> bytes | None:
+        """What signs with a certificate, from aside or out of the database; None: it is in neither."""
+        content = place.files.set_aside_content(held.key_id)
         if content is None and self.seal is not None:
             _, sealed = self.ledger.material(held.id)
             if sealed is not None:
                 content = self.seal.open(sealed, source=held.source, address=held.address, serial=held.serial)
-                place.files.put(held.address, content)
-        if content is None:
-            return False
-        copy = Copy(held.key_id, place.files.mark(held.address))
+        return content
+
+    def _put(self, place: Workplace, seat: Turnover, held: Held, content: bytes) -> None:
+        copy = Copy(held.key_id, place.files.bring_back(held.address, held.key_id, content))
         seat.changes.files.append((seat_of(held), copy))
-        return True
 
     def _share(self, place: Workplace, seat: Turnover, held: Held) -> str:
         content = place.files.content(held.address, held.key_id)
