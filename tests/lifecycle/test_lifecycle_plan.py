@@ -14,8 +14,9 @@ from mailsigil.directory.api import Listed, OwnAddress, Person
 from mailsigil.keys.subject import SubjectRequest
 from mailsigil.lifecycle.actions import Action, Held, Kind, Note, Rules
 from mailsigil.lifecycle.desired import Desired, SourceRules, Standing, desired, person_names
-from mailsigil.lifecycle.plan import decide, make_plan, renewal_time
+from mailsigil.lifecycle.plan import decide, make_plan
 from mailsigil.lifecycle.safety import safety_stop
+from mailsigil.lifecycle.seat_plan import renewal_time
 from mailsigil.lifecycle.tables import OVER, Status
 from mailsigil.pki.policies import Level
 from mailsigil.policy.entitlement import IdentityFacts, Organisation, Validation

@@ -91,6 +91,8 @@ class Held:
     serial: str = ""
     reason: str = ""
     revoke_at: datetime | None = None
+    told: Reason | None = None
+    """What a person wants the authority to be told when it is revoked."""
     is_aside: bool = False
     """The key was set aside on this machine when the certificate was suspended."""
     is_shared: bool = False
@@ -133,7 +135,14 @@ class Action:
 
     @property
     def takes_away(self) -> bool:
-        """A person loses what signed until now: what the safety stop counts."""
+        """A person loses what signed until now, or may come back: what the safety stop counts.
+
+        It does not come back by itself: a lower certificate in its place is a loss, too.
+        """
+        if self.cause is Cause.LOWERED:
+            return self.at_once
+        if self.held is None or self.held.status not in (Status.ISSUED, Status.HELD):
+            return False
         if self.kind is Kind.REVOKE:
             return self.cause in (Cause.LEFT, Cause.LAPSED)
         return self.kind is Kind.HOLD and self.cause is Cause.LEFT

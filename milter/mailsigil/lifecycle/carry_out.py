@@ -57,8 +57,8 @@ class Report:
 
     @property
     def is_whole(self) -> bool:
-        """Everything was done, or is on its way."""
-        return not self.trouble and not any(each.outcome is Outcome.FAILED for each in self.results)
+        """Everything was done."""
+        return not self.trouble and all(each.outcome is Outcome.DONE for each in self.results)
 
 
 class Carrier:

@@ -60,7 +60,9 @@ class Desired:
     why: str = ""
     """Why the level is no higher, or why there is nothing to be."""
     lapsed: str = ""
-    """Why the organisation's validation does not hold; empty where it holds, or nobody recorded one."""
+    """Why the organisation's validation does not hold, or is not recorded; empty where it holds."""
+    entitled: frozenset[Level] = frozenset(Level)
+    """What may be said of the person today, whatever policy wants said."""
 
     @property
     def address(self) -> str:
@@ -117,20 +119,21 @@ def wanted(person: Person, own: OwnAddress, source: SourceRules, *, first: bool,
         return replace(wish, standing=Standing.GONE)
     if len(own.address) > MAX_ADDRESS:
         return replace(wish, standing=Standing.KEPT, why="the address is too long for a certificate")
+    wish = replace(
+        wish,
+        lapsed=_lapse(own.identity, at),
+        entitled=frozenset(Level(level.value) for level in entitled.levels),
+    )
     signing, cap = _policy(own.policies, at)
     if signing is SigningMode.NEVER:
         return replace(wish, standing=Standing.KEPT, why="policy never signs this mail")
     if not _is_recorded(own.identity):
         request = SubjectRequest(address=own.address, level=source.level, organisation=source.organisation)
-        return replace(wish, request=request)
+        # Where the source itself vouches for the organisation, no entry has to.
+        return replace(wish, request=request, lapsed="" if source.level in ORGANISATIONAL else wish.lapsed)
     levels = {Level(level.value) for level in entitled.capped(cap)}
     request, doubts = _request(person, own, levels)
-    return replace(
-        wish,
-        request=request,
-        why=f"{doubts}; {entitled.reason}" if doubts else entitled.reason,
-        lapsed=_lapse(own.identity, at),
-    )
+    return replace(wish, request=request, why=f"{doubts}; {entitled.reason}" if doubts else entitled.reason)
 
 
 def for_domain(source: SourceRules, address: str) -> Desired:

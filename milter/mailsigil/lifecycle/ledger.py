@@ -44,6 +44,8 @@ from mailsigil.lifecycle.tables import (
 
 CHUNK = 500
 """Rows or values of one statement."""
+TAKEN = "taken away"
+"""The word among a run's counts for people who lost a certificate unasked."""
 
 
 class Ledger:
@@ -221,12 +223,20 @@ class Ledger:
     # Runs
 
     def last_run(self) -> datetime | None:
-        """When the latest run of any mail server began or ended."""
+        """When the last run of any mail server began or ended.
+
+        The last one that was begun, not the latest time: a clock that was ahead is no measure for ever.
+        """
+        query = select(runs.c.started_at, runs.c.finished_at).order_by(runs.c.id.desc()).limit(1)
         with self.database.look() as connection:
-            found = connection.execute(
-                select(func.max(runs.c.started_at), func.max(runs.c.finished_at))
-            ).one()
-        return max((moment for moment in found if moment is not None), default=None)
+            found = connection.execute(query).one_or_none()
+        return max((moment for moment in found or () if moment is not None), default=None)
+
+    def taken_since(self, since: datetime) -> int:
+        """How many people lost a certificate since then to runs that nobody was asked about."""
+        query = select(runs.c.counts).where(runs.c.started_at > since)
+        with self.database.look() as connection:
+            return sum(int(counts.get(TAKEN, 0)) for counts in connection.execute(query).scalars())
 
     def begin_run(self, *, now: datetime) -> int:
         """Write down that a run begins; gives its number."""

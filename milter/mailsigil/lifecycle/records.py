@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, insert, literal, update
 
+from mailsigil.keys.register import Reason
 from mailsigil.keys.subject import SubjectRequest
 from mailsigil.lifecycle.actions import Held, Seat
 from mailsigil.lifecycle.rows import READ, Facts, held_of, request_columns
@@ -50,7 +51,7 @@ class Found:
     """Another has taken its place already; None: it signs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Turn:
     """A certificate's next status."""
 
@@ -58,6 +59,8 @@ class Turn:
     status: Status
     why: str
     revoke_at: datetime | None = None
+    told: Reason | None = None
+    """What the authority is to be told then."""
 
 
 @dataclass(slots=True)
@@ -207,6 +210,7 @@ class Records:
                 status=bindparam("its_status"),
                 reason=bindparam("its_reason"),
                 revoke_at=bindparam("its_end"),
+                told=bindparam("its_word"),
                 changed_at=now,
             )
         )
@@ -220,6 +224,7 @@ class Records:
                     "its_status": turn.status,
                     "its_reason": turn.why,
                     "its_end": turn.revoke_at,
+                    "its_word": turn.told.value if turn.told is not None else "",
                 }
                 for turn in ordered
             ],

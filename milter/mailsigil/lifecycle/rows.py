@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import Row
 
+from mailsigil.keys.register import Reason
 from mailsigil.keys.source import key_id_of
 from mailsigil.keys.subject import SubjectRequest
 from mailsigil.lifecycle.actions import CONTAINS, Held
@@ -23,7 +24,7 @@ READ: Final = tuple(
     certificates.c[name]
     for name in (
         "id", "source", "address", "status", "level", "given_name", "surname", "organisation", "title",
-        "serial", "key_id", "valid_from", "valid_until", "node", "revoke_at", "reason", "created_at",
+        "serial", "key_id", "valid_from", "valid_until", "node", "revoke_at", "reason", "created_at", "told",
     )
 )  # fmt: skip
 """The columns that the comparison reads."""
@@ -148,6 +149,7 @@ def held_of(row: Row[Any] | Mapping[str, Any], **local: Any) -> Held:
         serial=values["serial"],
         reason=values["reason"],
         revoke_at=values["revoke_at"],
+        told=Reason(values["told"]) if values["told"] else None,
         **local,
     )
 

@@ -21,21 +21,22 @@ from typing import Final
 from mailsigil.config.lifecycle import LifecycleSettings
 from mailsigil.config.settings import Settings
 from mailsigil.directory.api import Population
-from mailsigil.lifecycle.actions import Action, Seat
+from mailsigil.lifecycle.actions import Action, Note, Seat
 from mailsigil.lifecycle.actual import LocalFiles, actual, local_files, strays
 from mailsigil.lifecycle.carry_out import Carrier, Report
 from mailsigil.lifecycle.database import Database, connect
 from mailsigil.lifecycle.desired import desired
 from mailsigil.lifecycle.errors import DatabaseError, RunRefused
-from mailsigil.lifecycle.ledger import Ledger
+from mailsigil.lifecycle.ledger import TAKEN, Ledger
 from mailsigil.lifecycle.pacing import Pace
 from mailsigil.lifecycle.plan import Plan, make_plan
 from mailsigil.lifecycle.records import Copy
 from mailsigil.lifecycle.rehearsal import rehearse
-from mailsigil.lifecycle.safety import Stop, check_clock, refuse, safety_stop
+from mailsigil.lifecycle.safety import LATELY, Stop, check_clock, losers, refuse, safety_stop
 from mailsigil.lifecycle.sealing import Seal, load_seal
+from mailsigil.lifecycle.served import Served
 from mailsigil.lifecycle.steps import Hands
-from mailsigil.lifecycle.turnover import Result
+from mailsigil.lifecycle.turnover import Outcome, Result
 from mailsigil.lifecycle.upgrade import upgrade
 from mailsigil.lifecycle.workplace import Workplace, rules_of, workplaces
 
@@ -123,8 +124,9 @@ class Run:
         Raises DirectoryUnavailable, DatabaseError, SourceRefused.
         """
         house, at = self._house, self._started
+        served = Served(house.places)
         wishes = desired(
-            house.directory.people(),
+            served.people(house.directory.people()),
             [place.rules for place in house.places.values()],
             aliases=house.settings.aliases,
             at=at,
@@ -132,11 +134,15 @@ class Run:
         files = local_files(self._ledger, house.places)
         self._note_moved(files)
         rules = rules_of(house.settings, house.places, node=house.node)
-        plan = make_plan(wishes, actual(self._ledger, house.places, files), rules, at=at)
-        plan.actions = _first(strays(self._ledger, files), plan.actions)
+        held = served.held(actual(self._ledger, house.places, files))
         if only:
-            plan.actions = [action for action in plan.actions if action.address == only]
-            plan.notes = [note for note in plan.notes if note.address == only]
+            wishes = [wish for wish in wishes if wish.address == only]
+            held = (each for each in held if each.address == only)
+        plan = make_plan(wishes, held, rules, at=at)
+        plan.actions = _first(strays(self._ledger, files), plan.actions)
+        plan.notes += served.notes()
+        if only:
+            _narrow(plan, only)
         return plan
 
     def other_sources(self) -> dict[str, int]:
@@ -150,6 +156,7 @@ class Run:
             plan,
             percent=settings.max_revoked_percent,
             at_least=settings.max_revoked,
+            lately=self._ledger.taken_since(self._started - LATELY),
             allowed=allowed,
         )
 
@@ -184,14 +191,18 @@ class Run:
             lease=timedelta(minutes=house.settings.lease_minutes),
         )
         report = carrier.carry_out(plan.actions, on_result=on_result, stopping=stopping)
-        self._end(number, report)
+        # What a person allowed is not held against what comes by itself later.
+        taken = losers(each.action for each in report.results if each.outcome is Outcome.DONE)
+        self._end(number, report, taken=taken if allowed is None else 0)
         return report
 
-    def _end(self, number: int, report: Report) -> None:
+    def _end(self, number: int, report: Report, *, taken: int) -> None:
         outcome = "done" if report.is_whole else "stopped" if report.trouble else "failed in part"
         try:
             self._ledger.forget_failed(before=self._started - timedelta(days=30))
-            self._ledger.end_run(number, outcome=outcome, counts=report.counts(), now=self._house.now())
+            self._ledger.end_run(
+                number, outcome=outcome, counts={**report.counts(), TAKEN: taken}, now=self._house.now()
+            )
         except DatabaseError as error:
             if not report.trouble:
                 report.trouble.append(str(error))
@@ -204,6 +215,15 @@ class Run:
         noted = [(seat, Copy(key_id, marks[seat[1]].mark(seat[0]))) for seat, key_id in files.moved]
         with self._house.database.change() as connection:
             self._ledger.records.note_files(connection, noted)
+
+
+def _narrow(plan: Plan, only: str) -> None:
+    """A plan for one address says nothing of others, and says so where nobody has it."""
+    plan.actions = [action for action in plan.actions if action.address == only]
+    plan.notes = [note for note in plan.notes if note.address == only]
+    if not (plan.people or plan.live or plan.actions or plan.notes):
+        sentence = "nobody for whom a source certifies has this address, and there is no certificate of it"
+        plan.notes.append(Note(source="", address=only, sentence=sentence))
 
 
 def _first(strays: Sequence[Action], planned: Sequence[Action]) -> list[Action]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from mailsigil.lifecycle.actions import Action
 from mailsigil.lifecycle.errors import RunRefused
 from mailsigil.lifecycle.plan import Plan
 
@@ -20,27 +22,44 @@ class Stop:
     """A plan that takes away more than it may without being asked."""
 
     takes_away: int
+    """People."""
     live: int
+    """People for whom a certificate signs."""
     allowed: int
+    lately: int = 0
+    """People from whom runs of the last day took one, without a word of anybody."""
 
     @property
     def sentence(self) -> str:
         """What a person is asked about."""
+        lately = f" after {self.lately} within a day" if self.lately else ""
         return (
-            f"the plan would take the certificates of {self.takes_away} of {self.live} people away, and"
-            f" {self.allowed} are allowed without asking; the directory may have gone wrong"
+            f"the plan would take the certificates of {self.takes_away} of {self.live} people away{lately},"
+            f" and {self.allowed} are allowed without asking; the directory may have gone wrong"
         )
 
 
-def safety_stop(plan: Plan, *, percent: float, at_least: int, allowed: int | None = None) -> Stop | None:
+LATELY: Final = timedelta(days=1)
+"""So long it counts what runs took away unasked: a directory may also lose its people one by one."""
+
+
+def losers(actions: Iterable[Action]) -> int:
+    """Tell how many people lose what signs for them."""
+    return len({action.address for action in actions if action.takes_away})
+
+
+def safety_stop(
+    plan: Plan, *, percent: float, at_least: int, lately: int = 0, allowed: int | None = None
+) -> Stop | None:
     """Tell whether a plan needs a person's word; ``allowed`` is that word, given before."""
-    takes = sum(action.takes_away for action in plan.actions)
-    limit = max(at_least, int(plan.live * percent / 100))
+    takes = losers(plan.actions)
+    limit = max(at_least, int(plan.signers * percent / 100))
     if plan.people == 0:
         limit = 0  # A directory that tells of nobody has gone wrong, in a small house as in a large one.
-    if allowed is not None:
-        limit = max(limit, allowed)
-    return Stop(takes_away=takes, live=plan.live, allowed=limit) if takes > limit else None
+    stop = Stop(takes_away=takes, live=plan.signers, allowed=limit, lately=lately)
+    if not takes or takes + lately <= limit or (allowed is not None and takes <= allowed):
+        return None
+    return stop
 
 
 def refuse(stop: Stop) -> RunRefused:

@@ -147,7 +147,14 @@ class Hands:
 
     def _revoke(self, place: Workplace, seat: Turnover, step: Action, held: Held) -> str:
         self._remove(place, seat, held)
-        self._tell_authority(place, seat, held, reason_of(step), step.reason)
+        try:
+            self._tell_authority(place, seat, held, reason_of(step), step.reason)
+        except SourceError:
+            if step.told is not None:
+                # A person said so once: each run says it to the authority until it hears.
+                late = Turn(held, Status.SUPERSEDED, step.reason, revoke_at=self.now(), told=step.told)
+                seat.changes.turns.append(late)
+            raise
         return seat.changes.turns[-1].status.value
 
     def _tell_authority(self, place: Workplace, seat: Turnover, held: Held, reason: Reason, why: str) -> None:
@@ -164,8 +171,9 @@ class Hands:
             seat.changes.turns.append(Turn(held=held, status=Status.REVOKED, why=why))
 
     def _hold(self, place: Workplace, seat: Turnover, step: Action, held: Held) -> str:
+        if place.files.content(held.address, held.key_id) is not None:
+            seat.changes.files.append((seat_of(held), None))
         place.files.set_aside(held.address, held.key_id)
-        seat.changes.files.append((seat_of(held), None))
         if not isinstance(place.issuer, Withdraws):
             why = f"{step.reason}; its key is set aside, the authority knows no suspension"
             seat.changes.turns.append(Turn(held=held, status=Status.HELD, why=why))

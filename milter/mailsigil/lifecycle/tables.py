@@ -127,6 +127,8 @@ certificates: Final = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("changed_at", UtcTime, nullable=False),
     Column("reason", Text, nullable=False, server_default=""),
+    # What a person wants the authority to be told of it (RFC 5280 5.3.1); empty: what follows by itself.
+    Column("told", String(32), nullable=False, server_default=""),
     Index("ix_certificate_source_address", "source", "address", "id"),
     Index("ix_certificate_key_id", "key_id"),
     Index("ix_certificate_serial", "serial"),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mailsigil.lifecycle")
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The last step that this version knows."""
 _LOCK: Final = 0x6D61696C736967
 """The advisory lock of PostgreSQL under which steps are taken; a number of our own."""
