@@ -39,7 +39,7 @@ def _summary(town: Town) -> Summary:
 
 
 def _revoke(town: Town, *known: Known) -> Report:
-    with connect(town.lifecycle) as database:
+    with town.in_time(connect(town.lifecycle)) as database:
         return revoke(
             town.settings,
             database,

@@ -89,7 +89,8 @@ def _play(site: Site, revoked: Callable[[x509.Certificate], bool | None]) -> Non
     assert site.statuses("alice") == ["revoked"] * 3
     assert revoked(second) is not False
     assert site.signs_with("alice") is None
-    assert site.statuses("bob") == ["superseded", "issued"]
+    # Where the authority's clock was ahead as well, what it made then is good for nobody yet.
+    assert site.statuses("bob") in (["superseded", "issued"], ["superseded", "revoked", "issued"])
     assert not (site.state / address_file_name("alice@bank.example")).exists()
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from lifecycle.town import DAY, Moody, Town
 from mailsigil.config.lifecycle import LifecycleSettings
-from mailsigil.directory.api import DirectoryUnavailable
+from mailsigil.config.settings import Settings
+from mailsigil.directory.api import DirectoryUnavailable, Population
 from mailsigil.directory.opening import open_directory
 from mailsigil.keys.authority import Authority
 from mailsigil.keys.client import KeyAgentClient
@@ -47,7 +48,7 @@ def _provisioner(town: Town, monkeypatch: pytest.MonkeyPatch | None = None) -> P
     if monkeypatch is not None:
         # The town's authority, with its moods.
         monkeypatch.setattr(provision_module, "open_house", lambda *_, **__: town.open())
-    return Provisioner(town.settings, lambda: open_directory(town.settings), now=lambda: town.now)
+    return Provisioner(town.settings, open_directory, now=lambda: town.now)
 
 
 def test_somebody_gets_what_a_run_would_give(town: Town) -> None:
@@ -119,10 +120,10 @@ def test_what_the_authority_says_is_told(
 
 
 def test_a_directory_or_database_that_is_away_is_the_sources_trouble(town: Town, tmp_path: Path) -> None:
-    def away() -> object:
+    def away(settings: Settings) -> Population:
         raise DirectoryUnavailable("ldap is away")
 
-    one = Provisioner(town.settings, away, now=lambda: town.now)  # type: ignore[arg-type]
+    one = Provisioner(town.settings, away, now=lambda: town.now)
     with pytest.raises(SourceUnavailable, match="ldap is away"):
         one.provision("ca", "alice@bank.example")
     town.lifecycle = town.lifecycle.model_copy(
@@ -132,12 +133,49 @@ def test_a_directory_or_database_that_is_away_is_the_sources_trouble(town: Town,
         _provisioner(town).provision("ca", "alice@bank.example")
 
 
+def test_who_left_gets_nothing_from_a_policy_file_of_before(town: Town) -> None:
+    one = _provisioner(town)
+    one.provision("ca", "alice@bank.example")
+    town.bank.hire("dora", "Dora Muster")
+    town.open().close()
+    one.provision("ca", "dora@bank.example")
+    del town.bank.people["alice"]
+    town.sync()
+    with pytest.raises(SourceRefused, match="nobody in the directory has the address"):
+        one.provision("ca", "alice@bank.example")
+    assert "alice" not in town.signers()
+    (town.folder / "policy.toml").write_text("[default]\nsigning = 'sometimes'\n")
+    with pytest.raises(SourceUnavailable, match="sometimes"):
+        one.provision("ca", "dora@bank.example")
+
+
+def test_new_settings_count_after_a_reload(town: Town, tmp_path: Path) -> None:
+    one = _provisioner(town)
+    one.provision("ca", "alice@bank.example")
+    town.state = tmp_path / "elsewhere"
+    one.take(town.settings)
+    one.provision("ca", "alice@bank.example")
+    assert town.signers() == {"alice": "V4 Alice Example Clerk"}
+
+
+def test_the_first_mail_after_the_end_of_a_certificate(town: Town) -> None:
+    town.lifecycle = town.lifecycle.model_copy(update={"clock_days": 1000.0})
+    town.sync()
+    town.now += 400 * DAY
+    _provisioner(town).provision("ca", "alice@bank.example")
+    assert [status for _, status, _ in town.rows("alice")] == ["expired", "issued"]
+
+
 # The timer
 
 
 def _timer(town: Town) -> Timer:
     return Timer(
-        town.settings, lambda: open_directory(town.settings), now=lambda: town.now, chance=lambda: 0.5
+        town.settings,
+        open_directory,
+        now=lambda: town.now,
+        chance=lambda: 0.5,
+        again=lambda handed: town.settings,
     )
 
 

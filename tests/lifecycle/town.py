@@ -23,7 +23,7 @@ from mailsigil.keys.source import HeldKey
 from mailsigil.keys.sources.embedded import EmbeddedIssuer
 from mailsigil.keys.subject import SubjectRequest
 from mailsigil.lifecycle.carry_out import Report
-from mailsigil.lifecycle.database import connect
+from mailsigil.lifecycle.database import Database, connect
 from mailsigil.lifecycle.plan import Plan
 from mailsigil.lifecycle.run import House, Run, begin, open_house
 from mailsigil.lifecycle.tables import certificates, events
@@ -97,8 +97,7 @@ class Town:
         """Everything that a run needs."""
         (self.folder / "policy.toml").write_text(self.bank.policy())
         house = open_house(self.settings, open_directory(self.settings), now=lambda: self.now)
-        if house.database.is_shared:  # Its machine has the town's clock.
-            setattr(house.database, "clock", lambda: self.now)  # noqa: B010
+        self.in_time(house.database)
         if self.issuer is None:
             return house
         places = {name: _with_issuer(place, self.issuer) for name, place in house.places.items()}
@@ -110,6 +109,12 @@ class Town:
             seal=house.seal,
             now=house.now,
         )
+
+    def in_time(self, database: Database) -> Database:
+        """A database whose machine, where it has one of its own, has the town's clock."""
+        if database.is_shared:
+            setattr(database, "clock", lambda: self.now)  # noqa: B010
+        return database
 
     def sync(
         self, *, allowed: int | None = 1000, only: str = "", before: Callable[[Run, Plan], None] | None = None

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,7 @@ from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import config_errors_shown, config_option
 from mailsigil.clock import utc_now
 from mailsigil.config.loading import load_settings
+from mailsigil.config.reading import ReadText, unpacked
 from mailsigil.config.settings import Settings
 from mailsigil.config.sources import SourceSettings
 from mailsigil.directory.opening import open_directory
@@ -29,6 +31,9 @@ from mailsigil.keys.warming import Warmer
 from mailsigil.process.control import WorkerControl
 from mailsigil.process.privileges import PrivilegeError
 
+if TYPE_CHECKING:
+    from mailsigil.lifecycle.provision import Provisioner
+
 
 @click.command()
 @config_option
@@ -41,6 +46,14 @@ def command(config: Path) -> None:
         settings = load_settings(config)
     start_logging(settings.log)
     keyd = settings.keyd
+    provisioner = _provisioner(settings)
+
+    def again(read: ReadText) -> Settings:
+        fresh = load_settings(config, read=read)
+        if provisioner is not None:
+            provisioner.take(fresh)
+        return fresh
+
     try:
         status = run_agent(
             socket_path=keyd.socket,
@@ -50,10 +63,10 @@ def command(config: Path) -> None:
             processes=keyd.processes,
             more=LiveSources(
                 settings.source,
-                load=lambda read: load_settings(config, read=read).source,
-                managed=_managed(settings),
+                load=lambda read: again(read).source,
+                managed=lambda source: _managed(source, provisioner, settings),
             ),
-            beside=_timer(settings),
+            beside=_timer(settings, lambda handed: again(unpacked(handed))),
             admin_socket=keyd.admin_path,
             companions=_counting(settings),
             together=_for_mailboxes(settings),
@@ -94,10 +107,10 @@ def _counting(settings: Settings) -> list[Companion]:
     return [UsageCounting(settings, now=utc_now)]
 
 
-def _managed(settings: Settings) -> Callable[[SourceSettings], Managed | None]:
+def _provisioner(settings: Settings) -> Provisioner | None:
     """Where certificates are looked after, a first mail is provisioned by the rules of that."""
     if not settings.lifecycle.enabled:
-        return lambda source: None
+        return None
     # Imported where it is needed: it brings a database along.
     from mailsigil.lifecycle.errors import LifecycleError
     from mailsigil.lifecycle.provision import Provisioner
@@ -108,17 +121,16 @@ def _managed(settings: Settings) -> Callable[[SourceSettings], Managed | None]:
             preload(settings.lifecycle)
     except LifecycleError as error:
         raise Misuse(str(error)) from error
-    provisioner = Provisioner(settings, lambda: open_directory(settings), now=utc_now)
-
-    def managed(source: SourceSettings) -> Managed | None:
-        if not source.issues:
-            return None
-        return Managed(partial(provisioner.provision, source.name), settings.lifecycle.provision_seconds)
-
-    return managed
+    return Provisioner(settings, open_directory, now=utc_now)
 
 
-def _timer(settings: Settings) -> Callable[[WorkerControl], None] | None:
+def _managed(source: SourceSettings, provisioner: Provisioner | None, settings: Settings) -> Managed | None:
+    if provisioner is None or not source.issues:
+        return None
+    return Managed(partial(provisioner.provision, source.name), settings.lifecycle.provision_seconds)
+
+
+def _timer(settings: Settings, again: Callable[[bytes], Settings]) -> Callable[[WorkerControl], None] | None:
     if not settings.lifecycle.enabled or not settings.lifecycle.every_minutes:
         return None
 
@@ -126,6 +138,6 @@ def _timer(settings: Settings) -> Callable[[WorkerControl], None] | None:
 
     def serve(control: WorkerControl) -> None:
         chance = random.SystemRandom().random
-        Timer(settings, lambda: open_directory(settings), now=utc_now, chance=chance).serve(control)
+        Timer(settings, open_directory, now=utc_now, chance=chance, again=again).serve(control)
 
     return serve

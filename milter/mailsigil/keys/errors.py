@@ -19,6 +19,12 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
+from typing import Final
+
+from mailsigil.pki.names import clean_name
+
+_LONGEST: Final = 2000
+"""Letters of a sentence."""
 
 
 class Refusal(Enum):
@@ -79,9 +85,13 @@ class KeyFileError(Exception):
 
 
 class SourceError(Exception):
-    """A source of keys gave none. Texts end without a full stop; ``mend`` says what to do."""
+    """A source of keys gave none. Texts end without a full stop; ``mend`` says what to do.
+
+    What a service said may stand in them: they are cleaned of controls, and cut.
+    """
 
     def __init__(self, source: str, sentence: str, mend: str) -> None:
+        sentence = one_line(sentence)
         super().__init__(f'source "{source}": {sentence}. {mend}.')
         self.source = source
         self.sentence = sentence
@@ -125,6 +135,11 @@ class Pending(SourceError):
             "Wait, or approve the request there",
         )
         self.retry_after = retry_after
+
+
+def one_line(text: str) -> str:
+    """A text that may hold somebody else's words, for a log, a terminal or a database."""
+    return text if text.isprintable() and len(text) <= _LONGEST else clean_name(text, limit=_LONGEST)
 
 
 class KeyAgentSetupError(Exception):

@@ -46,7 +46,7 @@ class FormerKeys:
             if os.geteuid() == 0:  # For the owner of the state folder, as files.write_private does.
                 owner = self._path.parent.stat()
                 os.chown(each, owner.st_uid, owner.st_gid)
-        write_private(folder / f"{keys[0].credential.key_id}.pem", found.data, replace=True)
+        _keep(file, folder / f"{keys[0].credential.key_id}.pem", found.data)
 
     def find(self, address: str) -> tuple[SoftKey, ...]:
         """Give the keys of an address, the latest certificate first; a file that is no good gives none."""
@@ -77,6 +77,16 @@ class FormerKeys:
 
     def _folder(self, address: str) -> Path:
         return self._path / address_file_name(address).removesuffix(".pem")
+
+
+def _keep(file: Path, target: Path, content: bytes) -> None:
+    """A second name for the file, which needs no room: a full disk must keep no key where it signs."""
+    try:
+        target.unlink(missing_ok=True)
+        target.hardlink_to(file)
+        os.utime(target)  # From now on it is counted how long it is kept.
+    except OSError:
+        write_private(target, content, replace=True)
 
 
 def _keys(file: KeyFile) -> tuple[SoftKey, ...]:

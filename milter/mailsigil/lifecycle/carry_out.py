@@ -17,12 +17,11 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from mailsigil.keys.errors import SourceError
-from mailsigil.keys.source import Withdraws
 from mailsigil.lifecycle.actions import ASKS_FOR_ONE, Action, Held, Kind, Seat
 from mailsigil.lifecycle.errors import DatabaseError
 from mailsigil.lifecycle.ledger import Ledger
 from mailsigil.lifecycle.pacing import FIRST_BATCH, Pace, by_seat, next_size, take
+from mailsigil.lifecycle.publishing import CHANGES_LISTS, Publishing
 from mailsigil.lifecycle.records import Changes, Found, Turn
 from mailsigil.lifecycle.rows import facts_of
 from mailsigil.lifecycle.steps import Hands
@@ -36,9 +35,6 @@ BATCH_SHARE: Final = 0.4
 """What of a batch was not begun in this part of the lease is left to the next run, well before its claims run
 out."""
 
-_CHANGES_LISTS: Final = frozenset({Kind.REVOKE, Kind.HOLD, Kind.RELEASE, Kind.REISSUE, Kind.RESUME})
-"""Steps after which an authority publishes anew."""
-
 
 @dataclass(slots=True)
 class Report:
@@ -47,6 +43,10 @@ class Report:
     results: list[Result] = field(default_factory=list)
     trouble: list[str] = field(default_factory=list)
     """What keeps a run from its end, or an authority from publishing."""
+
+    def owe(self, sentences: Iterable[str]) -> None:
+        """Note what is not published, each once."""
+        self.trouble += [sentence for sentence in sentences if sentence not in self.trouble]
 
     def counts(self) -> dict[str, int]:
         """How many steps ended how."""
@@ -80,6 +80,7 @@ class Carrier:
         lease: timedelta,
     ) -> None:
         self._lease = lease
+        self._publishing = Publishing(places)
         self._ledger = ledger
         self._places = places
         self._hands = hands
@@ -116,6 +117,8 @@ class Carrier:
                     report.results.append(result)
                     on_result(result)
                 size = next_size(size, self._clock() - started)
+        # Also what an earlier run could not have published.
+        report.owe(self._publishing.settle())
         return report
 
     def _batch(
@@ -124,9 +127,10 @@ class Carrier:
         planned = dict(batch)
         mine, results = self._begin(planned)
         deadline = self._clock() + BATCH_SHARE * self._lease.total_seconds()
+        self._owe(mine)
         futures = [pool.submit(self._work, turnover, deadline) for turnover in mine.values()]
         wait(futures)
-        self._publish(mine, report)
+        report.owe(self._publishing.settle())
         try:
             for future in futures:
                 future.result()
@@ -237,20 +241,10 @@ class Carrier:
             sentence = f"it failed: {type(error).__name__}, see the log"
             turnover.results.append(Result(step, Outcome.FAILED, sentence))
 
-    def _publish(self, mine: Mapping[Seat, Turnover], report: Report) -> None:
-        changed = {
-            step.source
-            for turnover in mine.values()
-            for step in turnover.steps
-            if step.kind in _CHANGES_LISTS
-        }
-        for name in sorted(changed):
-            issuer = self._places[name].issuer
-            if isinstance(issuer, Withdraws):
-                try:
-                    issuer.publish()
-                except SourceError as error:
-                    report.trouble.append(f"{error} What was revoked is not published yet.")
+    def _owe(self, mine: Mapping[Seat, Turnover]) -> None:
+        self._publishing.owe(
+            step.source for turnover in mine.values() for step in turnover.steps if step.kind in CHANGES_LISTS
+        )
 
     # The second transaction
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,8 @@ from mailsigil.keys.placed_keyring import KeyPlace
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.source import HeldKey, key_id_of
 from mailsigil.keys.subject import SubjectRequest
+
+log = logging.getLogger("mailsigil.lifecycle")
 
 ASIDE: Final = ".held"
 """Folder for the keys of suspended certificates: the agent does not look into it."""
@@ -198,7 +201,7 @@ class KeyFiles:
     def remove(self, address: str, key_id: str) -> None:
         """Remove the key of a certificate, wherever it lies; it signs no more, and may go on decrypting."""
         if self.content(address, key_id) is not None:
-            self._state.retire(address)
+            self._retire_if_possible(address)
             self._unlink(self._state.file_of(address))
         self._unlink(self._aside_file(key_id))
 
@@ -206,7 +209,7 @@ class KeyFiles:
         """Put the key of a suspended certificate where the agent does not look."""
         if self.content(address, key_id) is None:
             return
-        self._state.retire(address)
+        self._retire_if_possible(address)
         try:
             (self.path / ASIDE).mkdir(mode=0o700, exist_ok=True)
             self._state.file_of(address).replace(self._aside_file(key_id))
@@ -223,6 +226,13 @@ class KeyFiles:
         mark = self.put(address, content)
         self._unlink(self._aside_file(key_id))
         return mark
+
+    def _retire_if_possible(self, address: str) -> None:
+        """That a key signs no more is worth more than that it goes on decrypting."""
+        try:
+            self._state.retire(address)
+        except SourceRefused as error:
+            log.warning("%s: mail encrypted to its key cannot be opened any more: %s", address, error)
 
     def _aside_file(self, key_id: str) -> Path:
         return self.path / ASIDE / f"{key_id}.pem"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Connection,
     bindparam,
     delete,
+    exists,
     func,
     insert,
     literal,
@@ -46,6 +48,31 @@ CHUNK = 500
 """Rows or values of one statement."""
 TAKEN = "taken away"
 """The word among a run's counts for people who lost a certificate unasked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What an authority has refused, again and again."""
+
+    held: Held
+    """The last request."""
+    times: int
+    at: datetime
+    """When it was refused for the last time."""
+
+    @property
+    def again_at(self) -> datetime:
+        """When nobody who waits asks before: an hour after the second refusal, then longer, up to a day."""
+        hours = 2.0 ** min(self.times - 2, 10) if self.times > 1 else 0.0
+        return self.at + min(timedelta(hours=hours), timedelta(days=1))
+
+    @property
+    def sentence(self) -> str:
+        """For a person."""
+        return (
+            f"it was refused {self.times} times, and is asked for again after {self.again_at:%Y-%m-%d %H:%M}"
+            f" UTC, or by `mailsigil sync`; the last time: {self.held.reason}"
+        )
 
 
 class Ledger:
@@ -153,6 +180,8 @@ class Ledger:
     ) -> dict[Seat, list[Held]]:
         """Take the seats that nobody else works on; give each with its certificates as they are now."""
         make = postgresql_insert if self.database.is_shared else sqlite_insert
+        # Leases of several mail servers are held against one clock, whatever their own say.
+        now = self.database.clock() or now
         rows = [
             {"address": address, "source": source, "holder": self.holder, "until": now + lease}
             for address, source in sorted(seats)
@@ -210,6 +239,42 @@ class Ledger:
         with self.database.change() as connection:
             self.records.write(connection, changes, now=now)
             self.give_back(connection, changes.seats)
+
+    def refusals(self, sources: Collection[str], *, address: str = "") -> dict[Seat, Refusal]:
+        """Give the seats whose last requests were all refused, with how often, and for what."""
+        later = certificates.alias()
+        query = (
+            select(
+                certificates.c.address,
+                certificates.c.source,
+                func.count().label("times"),
+                func.max(certificates.c.id).label("last"),
+                func.max(certificates.c.changed_at).label("at"),
+            )
+            .where(
+                certificates.c.status == Status.FAILED,
+                certificates.c.source.in_(sorted(sources)),
+                ~exists().where(
+                    later.c.source == certificates.c.source,
+                    later.c.address == certificates.c.address,
+                    later.c.status != Status.FAILED,
+                    later.c.id > certificates.c.id,
+                ),
+            )
+            .group_by(certificates.c.address, certificates.c.source)
+        )
+        if address:
+            query = query.where(certificates.c.address == address)
+        found: dict[Seat, Refusal] = {}
+        with self.database.look() as connection:
+            rows = {row.last: row for row in connection.execute(query)}
+            numbers = sorted(rows)
+            for start in range(0, len(numbers), CHUNK):
+                part = numbers[start : start + CHUNK]
+                for one in connection.execute(select(*READ).where(certificates.c.id.in_(part))):
+                    row = rows[one.id]
+                    found[row.address, row.source] = Refusal(held_of(one), row.times, row.at)
+        return found
 
     def forget_failed(self, *, before: datetime) -> None:
         """Drop old requests that an authority refused; the events keep what happened."""

@@ -6,6 +6,7 @@ the same time ask for one certificate. Only such a mail waits for the database.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from mailsigil.config.errors import ConfigError
 from mailsigil.config.settings import Settings
 from mailsigil.directory.api import DirectoryUnavailable, OwnAddress, Population
 from mailsigil.keys.errors import Pending, SourceError, SourceRefused, SourceUnavailable
@@ -42,15 +44,16 @@ _ASK_AGAIN: Final = 60.0
 
 
 class Provisioner:
-    """Gives single addresses their first certificate. Safe to share between threads; made after the fork.
+    """Gives single addresses their first certificate. Safe to share between threads; made before the fork.
 
-    The database is opened with the first question, so that its troubles keep no agent from starting.
+    Database and directory are opened with the first question, so that their troubles keep no agent from
+    starting; and anew where the policy file has changed or new settings came: who left must get nothing.
     """
 
     def __init__(
         self,
         settings: Settings,
-        directory: Callable[[], Population],
+        directory: Callable[[Settings], Population],
         *,
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
@@ -63,6 +66,13 @@ class Provisioner:
         self._sleep = sleep
         self._lock = threading.Lock()
         self._house: House | None = None
+        self._mark = ""
+
+    def take(self, settings: Settings) -> None:
+        """Go by these settings from now on."""
+        with self._lock:
+            self._settings = settings
+            self._mark = ""
 
     def provision(self, source: str, address: str) -> None:
         """Put key and certificate of an address into the source's state folder. Raises SourceError."""
@@ -74,6 +84,10 @@ class Provisioner:
             ) from error
         except LifecycleError as error:
             raise SourceUnavailable(source, error.sentence, error.mend) from error
+        except ConfigError as error:
+            raise SourceUnavailable(
+                source, f"it is not known who {address} is: {error}", "Correct the policy file"
+            ) from error
 
     def _provision(self, source: str, address: str) -> None:
         house = self._opened()
@@ -85,6 +99,9 @@ class Provisioner:
         wish = self._wish(house, place, address)
         deadline = self._clock() + house.settings.provision_seconds
         ledger = Ledger(house.database, node=house.node, who="first mail")
+        for refusal in ledger.refusals([source], address=address).values():
+            if refusal.held.request == wish.request and refusal.again_at > self._now():
+                raise SourceRefused(source, refusal.sentence, "See mailsigil keys show")
         while True:
             result = self._once(house, place, ledger, wish)
             if result is None or result.outcome is Outcome.DONE:
@@ -165,9 +182,21 @@ class Provisioner:
 
     def _opened(self) -> House:
         with self._lock:
-            if self._house is None:
-                self._house = open_house(self._settings, self._directory(), now=self._now)
+            mark = _mark(self._settings.policy.file)
+            if self._house is None or mark != self._mark:
+                # Mails that have the one before go on with it.
+                self._house = open_house(self._settings, self._directory(self._settings), now=self._now)
+                self._mark = mark
             return self._house
+
+
+def _mark(policy: str) -> str:
+    """What shows that the policy file is another one."""
+    try:
+        status = os.stat(policy)
+    except OSError as error:
+        return f"{error.errno}"
+    return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
 
 
 def _error(source: str, result: Result) -> SourceError:

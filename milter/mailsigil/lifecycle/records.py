@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, insert, literal, update
 
+from mailsigil.keys.errors import one_line
 from mailsigil.keys.register import Reason
 from mailsigil.keys.subject import SubjectRequest
 from mailsigil.lifecycle.actions import Held, Seat
@@ -102,7 +103,7 @@ class Records:
                 "replaces": replaces,
                 "created_at": now,
                 "changed_at": now,
-                "reason": why,
+                "reason": one_line(why),
                 **request_columns(request),
             }
             for request, source, why, replaces in wanted
@@ -140,7 +141,7 @@ class Records:
                 "revoke_at": one.revoke_at,
                 "created_at": now,
                 "changed_at": now,
-                "reason": one.why,
+                "reason": one_line(one.why),
                 **request_columns(one.held.request),
                 **one.facts.columns,
             }
@@ -222,7 +223,7 @@ class Records:
                 {
                     "its_id": turn.held.id,
                     "its_status": turn.status,
-                    "its_reason": turn.why,
+                    "its_reason": one_line(turn.why),
                     "its_end": turn.revoke_at,
                     "its_word": turn.told.value if turn.told is not None else "",
                 }
@@ -284,7 +285,7 @@ class Records:
                 "certificate_id": held.id or None,
                 "serial": serial,
                 "what": what,
-                "why": why,
+                "why": one_line(why),
             }
             for (held, what, why), serial in zip(
                 told, serials or [held.serial for held, _, _ in told], strict=True

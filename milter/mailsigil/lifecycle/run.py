@@ -21,7 +21,7 @@ from typing import Final
 from mailsigil.config.lifecycle import LifecycleSettings
 from mailsigil.config.settings import Settings
 from mailsigil.directory.api import Population
-from mailsigil.lifecycle.actions import Action, Note, Seat
+from mailsigil.lifecycle.actions import ASKS_FOR_ONE, Action, Note, Seat
 from mailsigil.lifecycle.actual import LocalFiles, actual, local_files, strays
 from mailsigil.lifecycle.carry_out import Carrier, Report
 from mailsigil.lifecycle.database import Database, connect
@@ -118,10 +118,11 @@ class Run:
             longest=timedelta(days=self._house.settings.clock_days),
         )
 
-    def plan(self, *, only: str = "") -> Plan:
+    def plan(self, *, only: str = "", patient: bool = False) -> Plan:
         """Tell what is to be done, for everybody or one address; changes nothing but what it knows of files.
 
-        Raises DirectoryUnavailable, DatabaseError, SourceRefused.
+        ``patient``: what was refused again and again is left for a while. Raises DirectoryUnavailable,
+        DatabaseError, SourceRefused.
         """
         house, at = self._house, self._started
         served = Served(house.places)
@@ -139,6 +140,8 @@ class Run:
             wishes = [wish for wish in wishes if wish.address == only]
             held = (each for each in held if each.address == only)
         plan = make_plan(wishes, held, rules, at=at)
+        if patient:
+            self._spare(plan)
         plan.actions = _first(strays(self._ledger, files), plan.actions)
         plan.notes += served.notes()
         if only:
@@ -206,6 +209,18 @@ class Run:
         except DatabaseError as error:
             if not report.trouble:
                 report.trouble.append(str(error))
+
+    def _spare(self, plan: Plan) -> None:
+        """An authority that says no is not asked the same each hour: it may charge for each answer."""
+        refusals = self._ledger.refusals(self._house.places)
+        kept = []
+        for step in plan.actions:
+            refusal = refusals.get((step.address, step.source)) if step.kind in ASKS_FOR_ONE else None
+            if refusal is None or refusal.held.request != step.request or refusal.again_at <= self._started:
+                kept.append(step)
+            else:
+                plan.notes.append(Note(source=step.source, address=step.address, sentence=refusal.sentence))
+        plan.actions = kept
 
     def _note_moved(self, files: LocalFiles) -> None:
         """A known key whose file was copied or restored: it is where it should be."""
