@@ -75,6 +75,24 @@ def test_wrong_use_is_one_sentence(folder: str, arguments: tuple[str, ...], sent
     assert not (Path(folder) / "keys").exists()
 
 
+def test_a_certificate_without_a_record_is_revoked_by_its_file(folder: str, tmp_path: Path) -> None:
+    issued = ca("issue", "--dir", folder, *V1).stdout.strip()
+    (Path(folder) / "index.jsonl").write_text('{"event": "issued", "seri')
+    revoked = ca("revoke", "--dir", folder, "--certificate", issued)
+    assert (revoked.exit_code, "V1 of a@b.example" in revoked.stdout) == (0, True), revoked.output
+    assert "revoked (unspecified)" in ca("list", "--dir", folder).stdout
+    (tmp_path / "junk").write_text("junk")
+    for arguments, sentence in {
+        ("--certificate", str(tmp_path / "junk")): "holds no certificate",
+        ("--certificate", f"{folder}/root.pem"): "was not issued by this authority",
+        ("4711",): "or give the certificate with --certificate",
+        ("4711", "--certificate", issued): "give either SERIAL or --certificate",
+        (): "give either SERIAL or --certificate",
+    }.items():
+        result = ca("revoke", "--dir", folder, *arguments)
+        assert (result.exit_code, sentence in result.stderr) == (2, True), result.output
+
+
 def test_no_authority(tmp_path: Path) -> None:
     result = ca("issue", "--dir", str(tmp_path), *V1)
     assert result.exit_code == 2

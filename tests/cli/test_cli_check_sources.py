@@ -170,6 +170,19 @@ def test_an_authority_that_is_not_there(house: House, tmp_path: Path) -> None:
     expect(house.check(), "error", 'source "bank"', "there is no authority in", "authority's folder")
 
 
+def test_a_register_with_a_line_that_was_cut_off(house: House, tmp_path: Path) -> None:
+    authority = Authority.init(tmp_path / "ca", organisation="Bank", now=dt.datetime.now(dt.UTC))
+    register = authority.register.path
+    register.write_text('{"event": "crl", "number": 1}\n{"event": "revoked", "serial": "4f", "a\n')
+    house.write(source(house, "embedded", f'folder = "{tmp_path}/ca"\n'))
+    result = house.check()
+    expect(result, "warning", f"{register}", "line 2 was cut off while it was written (revoked 4f)", "")
+    assert f"ca revoke --dir {tmp_path}/ca 4f; then remove the line" in result.output
+    assert f"sed -i 2d {register}" in result.output
+    register.write_text('{"event": "revoked", "serial": "4f"}\n')
+    expect(house.check(), "error", 'source "bank"', f"{register}:1 is damaged", "authority's folder")
+
+
 def test_keys_in_a_folder(house: House, tmp_path: Path) -> None:
     keys = tmp_path / "more"
     keys.mkdir(mode=0o700)

@@ -207,7 +207,7 @@ def test_register_and_crl(authority: Authority, tmp_path: Path) -> None:
 
 
 def test_damaged_register_names_the_line(authority: Authority, tmp_path: Path) -> None:
-    (tmp_path / "ca" / "index.jsonl").write_text('{"event": "crl", "number": 1}\n{"event"\n')
+    (tmp_path / "ca" / "index.jsonl").write_text('{"event": "crl", "number": 1}\n{"event"}\n')
     with pytest.raises(AuthorityError, match=r"index\.jsonl:2 is damaged"):
         authority.write_crls(now=NOW)
 

@@ -176,7 +176,7 @@ class EstApplication:
     def _holder(self, request: Request, certificate: x509.Certificate) -> _Client:
         entry = self._authority.entry_of(certificate)
         if entry is None:
-            raise NotGranted("the client certificate was not issued by this authority")
+            raise NotGranted("the client certificate was not issued by this authority, or its record is lost")
         if entry.revocation is not None:
             raise NotGranted("the client certificate is revoked")
         if not certificate.not_valid_before_utc <= self._now() <= certificate.not_valid_after_utc:

@@ -25,7 +25,6 @@ from mailsigil.ca.wire import tls_context
 from mailsigil.config.authority import AuthoritySettings, ServeLimits
 from mailsigil.keys.authority import Authority, AuthorityError
 from mailsigil.keys.ocsp_responder import OcspResponder
-from mailsigil.keys.register import RegisterError
 from mailsigil.process.notify import Notifier
 
 log = logging.getLogger("mailsigil.ca")
@@ -97,7 +96,7 @@ class AuthorityService:
             fresh = Authority.load(before.directory)
             self._take(fresh)
             context = self._tls()
-        except (AuthorityError, RegisterError) as error:
+        except AuthorityError as error:
             self._authority = before
             log.error("reload refused, the old settings stay: %s", error)
             return

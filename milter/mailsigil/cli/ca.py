@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from cryptography import x509
 
 from mailsigil.ca.passwords import PasswordError, Passwords
 from mailsigil.ca.service import AuthorityService, Listeners
@@ -20,7 +21,7 @@ from mailsigil.keys.authority import Authority, AuthorityError
 from mailsigil.keys.authority_files import load_settings
 from mailsigil.keys.hygiene import allow_memory_lock, guard_memory
 from mailsigil.keys.profile import KeyKind, RequestError, Subject
-from mailsigil.keys.register import Entry, Reason, RegisterError
+from mailsigil.keys.register import Entry, Reason
 from mailsigil.pki.policies import Level
 from mailsigil.process.privileges import PrivilegeError, become
 
@@ -143,7 +144,12 @@ def crl(directory: Path, days: int | None) -> None:
 
 @command.command()
 @_directory
-@click.argument("serial")
+@click.argument("serial", required=False)
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="File with the certificate, in place of SERIAL; it need not be in the register any more.",
+)
 @click.option(
     "--reason",
     type=click.Choice([reason.value for reason in Reason]),
@@ -151,15 +157,18 @@ def crl(directory: Path, days: int | None) -> None:
     show_default=True,
     help="Why; receivers can read it.",
 )
-def revoke(directory: Path, serial: str, reason: str) -> None:
-    """Revoke the certificate with the serial number SERIAL, for good.
+def revoke(directory: Path, serial: str | None, certificate: Path | None, reason: str) -> None:
+    """Revoke the certificate with the serial number SERIAL, or the one in a file, for good.
 
     SERIAL is hexadecimal, as `mailsigil ca list` shows it. Fresh revocation lists are written at once; a
     running `mailsigil ca serve` on this folder publishes them and tells by OCSP.
     """
-    number = _serial(serial)
+    if (serial is None) == (certificate is None):
+        raise Misuse("give either SERIAL or --certificate")
     try:
-        entry = Authority.load(directory).revoke(number, reason=Reason(reason), now=datetime.now(UTC))
+        authority = Authority.load(directory)
+        number = _serial_in(certificate, authority) if certificate is not None else _serial(serial or "")
+        entry = authority.revoke(number, reason=Reason(reason), now=datetime.now(UTC))
     except AuthorityError as error:
         raise Misuse(str(error)) from error
     click.echo(f"Revoked {number:x}, {entry.level} of {entry.address}.")
@@ -173,7 +182,7 @@ def list_certificates(directory: Path, as_json: bool, address: str) -> None:
     """List the certificates that were issued, the oldest first."""
     try:
         entries = Authority.load(directory).register.entries()
-    except (AuthorityError, RegisterError) as error:
+    except AuthorityError as error:
         raise Misuse(str(error)) from error
     now = datetime.now(UTC)
     rows = [_row(entry, now) for entry in entries if address.lower() in ("", entry.address.lower())]
@@ -228,7 +237,7 @@ def serve(directory: Path, log_level: str, journal: bool, user: str) -> None:
         become(user)
         guard_memory()
         AuthorityService(Authority.load(directory), listeners=listeners).run()
-    except (AuthorityError, RegisterError, PrivilegeError) as error:
+    except (AuthorityError, PrivilegeError) as error:
         raise Misuse(str(error)) from error
 
 
@@ -262,6 +271,20 @@ def _serial(text: str) -> int:
     if not re.fullmatch(r"[0-9a-f]{1,40}", digits):
         raise Misuse(f"{text!r} is no serial number; give it in hexadecimal, as mailsigil ca list shows it")
     return int(digits, 16)
+
+
+def _serial_in(file: Path, authority: Authority) -> int:
+    try:
+        content = file.read_bytes()
+        pem = b"-----BEGIN" in content
+        found = x509.load_pem_x509_certificate(content) if pem else x509.load_der_x509_certificate(content)
+    except OSError as error:
+        raise Misuse(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise Misuse(f"{file} holds no certificate; give one in PEM or DER") from error
+    if authority.adopt(found) is None:
+        raise Misuse(f"the certificate in {file} was not issued by this authority")
+    return found.serial_number
 
 
 def _person(name: str, given_name: str, surname: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@
 A line of the register has an ``event``: ``issued`` (serial, address, level, not_after; issuer where it is the
 root, else key, a digest of the public key, and certificate, DER in base64), ``revoked`` (serial, at, reason),
 ``released`` (serial, at; it was suspended before) or ``crl`` (number). Serials are lower-case hexadecimal,
-times are UTC in ISO 8601.
+times are UTC in ISO 8601. A line that a crash or a full disk cut off is skipped, wherever it stands.
 
 It suits small organisations, tests and trials. The private keys lie in the folder without a passphrase,
 so whoever reads the folder is the authority.
@@ -41,8 +41,10 @@ from mailsigil.keys.authority_files import (
     write,
 )
 from mailsigil.keys.profile import Issuer, KeyKind, Publication, PublicKey, Subject, Validity
-from mailsigil.keys.register import ISSUING, ROOT, Entry, Reason, Register, RegisterError
+from mailsigil.keys.register import ISSUING, ROOT, Entry, Reason, Register
 from mailsigil.keys.revocation_list import revocation_list
+from mailsigil.pki.level import asserted_levels
+from mailsigil.pki.names import certificate_addresses
 
 __all__ = ["Authority", "AuthorityError", "Issued", "random_serial"]
 
@@ -187,14 +189,11 @@ class Authority:
         return self._good(lambda: self.register.find_address(address))
 
     def _good(self, find: Callable[[], tuple[x509.Certificate, ...]]) -> tuple[x509.Certificate, ...]:
-        try:
-            return tuple(
-                one
-                for one in find()
-                if (entry := self.register.entry(one.serial_number)) is not None and entry.revocation is None
-            )
-        except RegisterError as error:
-            raise AuthorityError(str(error)) from error
+        return tuple(
+            one
+            for one in find()
+            if (entry := self.register.entry(one.serial_number)) is not None and entry.revocation is None
+        )
 
     def issue(
         self,
@@ -245,20 +244,11 @@ class Authority:
 
     def revoke(self, serial: int, *, reason: Reason = Reason.UNSPECIFIED, now: datetime) -> Entry:
         """Revoke a certificate for good, and write fresh lists. Raises ``AuthorityError``."""
-        try:
-            entry = self.register.entry(serial)
-            if entry is None:
-                raise AuthorityError(
-                    f"no certificate with the serial {serial:x} was issued here; see mailsigil ca list"
-                )
-            if entry.revocation is not None and entry.revocation.reason is not Reason.CERTIFICATE_HOLD:
-                at = entry.revocation.at
-                raise AuthorityError(
-                    f"the certificate {serial:x} is revoked already, since {at:%Y-%m-%d %H:%M}"
-                )
-            self.register.revoke(serial=serial, at=now, reason=reason)
-        except RegisterError as error:
-            raise AuthorityError(str(error)) from error
+        entry = self._entry(serial)
+        if entry.revocation is not None and entry.revocation.reason is not Reason.CERTIFICATE_HOLD:
+            at = entry.revocation.at
+            raise AuthorityError(f"the certificate {serial:x} is revoked already, since {at:%Y-%m-%d %H:%M}")
+        self.register.revoke(serial=serial, at=now, reason=reason)
         self.write_crls(now=now)
         return entry
 
@@ -267,56 +257,57 @@ class Authority:
 
         What is so already stays as it is: whoever was interrupted may say it again.
         """
-        try:
-            entry = self.register.entry(serial)
-            if entry is None:
-                raise AuthorityError(f"no certificate with the serial {serial:x} was issued here")
-            old = entry.revocation
-            if old is None or (old.reason is Reason.CERTIFICATE_HOLD and reason is not old.reason):
-                self.register.revoke(serial=serial, at=now, reason=reason)
-        except RegisterError as error:
-            raise AuthorityError(str(error)) from error
+        entry = self._entry(serial)
+        old = entry.revocation
+        if old is None or (old.reason is Reason.CERTIFICATE_HOLD and reason is not old.reason):
+            self.register.revoke(serial=serial, at=now, reason=reason)
 
     def release(self, serial: int, *, now: datetime) -> None:
         """Let a suspended certificate be good again; :meth:`write_crls` makes it known.
 
         Raises ``AuthorityError`` for one that was revoked for good.
         """
-        try:
-            entry = self.register.entry(serial)
-            if entry is None:
-                raise AuthorityError(f"no certificate with the serial {serial:x} was issued here")
-            if entry.revocation is None:
-                return
-            if entry.revocation.reason is not Reason.CERTIFICATE_HOLD:
-                raise AuthorityError(f"the certificate {serial:x} is revoked for good")
-            self.register.release(serial=serial, at=now)
-        except RegisterError as error:
-            raise AuthorityError(str(error)) from error
+        entry = self._entry(serial)
+        if entry.revocation is None:
+            return
+        if entry.revocation.reason is not Reason.CERTIFICATE_HOLD:
+            raise AuthorityError(f"the certificate {serial:x} is revoked for good")
+        self.register.release(serial=serial, at=now)
 
     def entry_of(self, certificate: x509.Certificate) -> Entry | None:
         """Give the record of a certificate that this authority issued; None for every other one."""
+        if not self._signed(certificate):
+            return None
+        entry = self.register.entry(certificate.serial_number)
+        return entry if entry is not None and entry.issuer == ISSUING else None
+
+    def adopt(self, certificate: x509.Certificate) -> Entry | None:
+        """Give the record as :meth:`entry_of`, and make it where the register lost it.
+
+        What this authority signed is out in the world, so it has to be revocable whatever became of its line.
+        """
+        if self.entry_of(certificate) is None and self._signed(certificate):
+            addresses = certificate_addresses(certificate)
+            levels = asserted_levels(certificate)
+            level = levels[0].level.value if levels else ""
+            self._note(certificate, addresses[0] if addresses else "", level, ISSUING, keep=True)
+        return self.entry_of(certificate)
+
+    def _signed(self, certificate: x509.Certificate) -> bool:
         try:
             certificate.verify_directly_issued_by(self.issuing)
         except (ValueError, TypeError, InvalidSignature):
-            return None
-        try:
-            entry = self.register.entry(certificate.serial_number)
-        except RegisterError as error:
-            raise AuthorityError(str(error)) from error
-        return entry if entry is not None and entry.issuer == ISSUING else None
+            return False
+        return True
 
     def write_crls(self, *, now: datetime, days: int | None = None) -> tuple[Path, ...]:
         """Write a fresh revocation list for each of the two authorities, good for ``days``."""
         days = self.settings.publish.crl_days if days is None else days
         if not 1 <= days <= 400:
             raise AuthorityError("a revocation list lasts from 1 to 400 days; choose --days within that")
-        try:
-            number = self.register.next_crl_number(now)
-            revoked = self.register.revoked()
-            of_root = {entry.serial for entry in self.register.entries() if entry.issuer == ROOT}
-        except RegisterError as error:
-            raise AuthorityError(str(error)) from error
+        number = self.register.next_crl_number(now)
+        revoked = self.register.revoked()
+        of_root = {entry.serial for entry in self.register.entries() if entry.issuer == ROOT}
         paths = []
         for stem, issuer in self.issuers.items():
             path = self.directory / f"{stem}.crl"
@@ -327,6 +318,15 @@ class Authority:
             write(path, revocation_list(issuer, entries, number=number, valid=valid), replace=True)
             paths.append(path)
         return tuple(paths)
+
+    def _entry(self, serial: int) -> Entry:
+        entry = self.register.entry(serial)
+        if entry is None:
+            raise AuthorityError(
+                f"no certificate with the serial {serial:x} is in the register; see mailsigil ca list, or"
+                " give the certificate with --certificate"
+            )
+        return entry
 
     def _validity(self, days: int, now: datetime) -> Validity:
         if not 1 <= days <= 1185:  # S/MIME BR 6.3.2: the longest of the three generations
@@ -340,14 +340,11 @@ class Authority:
     def _note(
         self, certificate: x509.Certificate, address: str, level: str, issuer: str, *, keep: bool = False
     ) -> None:
-        try:
-            self.register.issued(
-                serial=certificate.serial_number,
-                address=address,
-                level=level,
-                not_after=certificate.not_valid_after_utc,
-                issuer=issuer,
-                certificate=certificate if keep else None,
-            )
-        except RegisterError as error:
-            raise AuthorityError(str(error)) from error
+        self.register.issued(
+            serial=certificate.serial_number,
+            address=address,
+            level=level,
+            not_after=certificate.not_valid_after_utc,
+            issuer=issuer,
+            certificate=certificate if keep else None,
+        )

@@ -14,6 +14,7 @@ from mailsigil.config.authority import SETTINGS_FILE, AuthoritySettings
 from mailsigil.config.document import load_document
 from mailsigil.config.errors import ConfigError
 from mailsigil.keys import files
+from mailsigil.keys.os_errors import mend_of
 from mailsigil.keys.profile import Issuer, PrivateKey
 
 _OWN: Final = frozenset({"root.pem", "root.key", "issuing.pem", "issuing.key", "index.jsonl"})
@@ -21,6 +22,12 @@ _OWN: Final = frozenset({"root.pem", "root.key", "issuing.pem", "issuing.key", "
 
 class AuthorityError(Exception):
     """The authority cannot do what it was asked for; the message tells what to mend."""
+
+    def __init__(self, sentence: str, mend: str = "") -> None:
+        super().__init__(f"{sentence}. {mend}" if mend else sentence)
+        self.sentence = sentence.rstrip(".")
+        self.mend = mend
+        """Empty where the sentence says it."""
 
 
 def prepare_folder(directory: Path) -> None:
@@ -50,7 +57,8 @@ def write(path: Path, content: bytes, *, replace: bool = False, make_folder: boo
     except FileExistsError as error:
         raise AuthorityError(f"{path} exists already and is left as it is") from error
     except OSError as error:
-        raise AuthorityError(f"{path} cannot be written: {error.strerror}") from error
+        mend = mend_of(error, path.parent, otherwise="See to its folder")
+        raise AuthorityError(f"{path} cannot be written: {error.strerror}", mend) from error
 
 
 def load_settings(directory: Path) -> AuthoritySettings:

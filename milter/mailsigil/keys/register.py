@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -18,6 +19,12 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from mailsigil.keys.authority_files import AuthorityError
+from mailsigil.keys.os_errors import mend_of
+from mailsigil.keys.register_file import CutLine, append, opened, read_from
+
+log = logging.getLogger("mailsigil.keys")
+
 ISSUING: Final = "issuing"
 """The authority that signs certificates for mail; records without an issuer are its own."""
 ROOT: Final = "root"
@@ -25,7 +32,7 @@ _SPKI: Final = PublicFormat.SubjectPublicKeyInfo
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
-class RegisterError(Exception):
+class RegisterError(AuthorityError):
     """The register cannot be read or written; the message tells what to mend."""
 
 
@@ -71,7 +78,8 @@ class Entry:
 class Register:
     """A file that is only appended to, by one process at a time, and read on from where it was read to.
 
-    Safe to share between threads; several processes may each have their own.
+    A line that was cut off while it was written is skipped; one that is whole and wrong is an error. Safe to
+    share between threads; several processes may each have their own.
     """
 
     def __init__(self, path: Path) -> None:
@@ -102,7 +110,7 @@ class Register:
         if certificate is not None:
             record["key"] = _key_digest(certificate.public_key().public_bytes(Encoding.DER, _SPKI))
             record["certificate"] = base64.b64encode(certificate.public_bytes(Encoding.DER)).decode("ascii")
-        self._append(lambda: record)
+        self._append(lambda _: record)
 
     def find(self, spki: bytes) -> tuple[x509.Certificate, ...]:
         """Give the certificates for a public key (SubjectPublicKeyInfo, DER), the latest first.
@@ -117,118 +125,148 @@ class Register:
 
     def _find(self, name: str, value: str) -> tuple[x509.Certificate, ...]:
         wanted = json.dumps({name: value}, ensure_ascii=False)[1:-1].encode("utf-8")
+        found: list[x509.Certificate] = []
         try:
             with self.path.open("rb") as file:
-                records = [json.loads(line) for line in file if wanted in line]
-            found = [base64.b64decode(one["certificate"]) for one in records if "certificate" in one]
+                for number, line in enumerate(file, 1):
+                    if wanted in line and CutLine.of(number, line) is None:
+                        found += self._certificate(number, line)
         except FileNotFoundError:
             return ()
         except OSError as error:
-            raise RegisterError(f"{self.path} cannot be read: {error.strerror}") from error
+            raise self._unusable("read", error) from error
+        return tuple(reversed(found))
+
+    def _certificate(self, number: int, line: bytes) -> list[x509.Certificate]:
+        try:
+            record = json.loads(line)
+            if "certificate" not in record:
+                return []
+            return [x509.load_der_x509_certificate(base64.b64decode(record["certificate"]))]
         except (ValueError, TypeError) as error:
-            raise RegisterError(f"{self.path} is damaged; correct or remove the line") from error
-        return tuple(x509.load_der_x509_certificate(der) for der in reversed(found))
+            raise self._damaged(number) from error
 
     def release(self, *, serial: int, at: datetime) -> None:
         """Note that a suspended certificate is good again."""
         record = {"event": "released", "serial": f"{serial:x}", "at": _stamp(at)}
-        self._append(lambda: record)
+        self._append(lambda _: record)
 
     def revoke(self, *, serial: int, at: datetime, reason: Reason) -> None:
         """Note that a certificate is revoked."""
         record = {"event": "revoked", "serial": f"{serial:x}", "at": _stamp(at), "reason": reason.value}
-        self._append(lambda: record)
+        self._append(lambda _: record)
 
     def next_crl_number(self, now: datetime) -> int:
         """Take the next number for a revocation list (RFC 5280 5.2.3: ever growing)."""
 
-        def following() -> dict[str, Any]:
+        def following(descriptor: int) -> dict[str, Any]:
             with self._lock:
-                self._read_on()
+                self._read_on(descriptor)
                 return {"event": "crl", "number": self._crl_number + 1, "at": _stamp(now)}
 
         return int(self._append(following)["number"])
 
     def entry(self, serial: int) -> Entry | None:
         """Give what is known about a serial."""
-        with self._lock:
-            self._read_on()
+        with self._up_to_date():
             return self._known(serial)
 
     def entries(self) -> tuple[Entry, ...]:
         """Give all certificates, the oldest first."""
-        with self._lock:
-            self._read_on()
+        with self._up_to_date():
             return tuple(known for serial in self._issued if (known := self._known(serial)) is not None)
 
     def revoked(self) -> dict[int, Revocation]:
         """Give the serials that were revoked."""
-        with self._lock:
-            self._read_on()
+        with self._up_to_date():
             return dict(self._revoked)
+
+    def cut_lines(self) -> tuple[CutLine, ...]:
+        """Give the lines whose writing was cut off, by a crash or a full disk; they are skipped."""
+        with self._up_to_date():
+            return tuple(self._cut.values())
 
     def _known(self, serial: int) -> Entry | None:
         entry = self._issued.get(serial)
         return entry and replace(entry, revocation=self._revoked.get(serial))
 
-    def _append(self, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Writes what ``make`` gives, which nobody else writes meanwhile."""
+    def _append(self, make: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
+        """Writes what ``make`` gives for the open file, which nobody else writes meanwhile."""
         try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "r+b", buffering=0) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                record = make()
+            with opened(self.path, writing=True) as descriptor:
+                record = make(descriptor)
                 line = json.dumps(record, ensure_ascii=False) + "\n"
-                size = os.fstat(descriptor).st_size
-                # A line that a crash cut off must not take this one with it.
-                torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-                file.write(b"\n" * torn + line.encode("utf-8"))
-                os.fsync(descriptor)
+                append(self.path, descriptor, line.encode("utf-8"))
         except OSError as error:
-            raise RegisterError(f"{self.path} cannot be written: {error.strerror}") from error
+            raise self._unusable("written", error) from error
         return record
 
     def _forget(self) -> None:
         self._issued: dict[int, Entry] = {}
         self._revoked: dict[int, Revocation] = {}
+        self._cut: dict[int, CutLine] = {}
         self._crl_number = 0
         self._offset = 0
         self._line = 0
         self._inode = 0
 
-    def _read_on(self) -> None:
-        """Takes in the lines that were added. Raises RegisterError for one that is damaged."""
-        for number, line in self._new_lines():
-            if not line.strip():
+    @contextmanager
+    def _up_to_date(self) -> Iterator[None]:
+        """What is known, and stays as it is meanwhile. Raises RegisterError for a line that is damaged."""
+        try:
+            # The file before the memory: whoever writes holds the file, and may ask the memory then.
+            with opened(self.path, writing=False) as descriptor, self._lock:
+                self._read_on(descriptor)
+                yield
+        except FileNotFoundError:
+            with self._lock:
+                self._forget()
+                yield
+        except OSError as error:
+            raise self._unusable("read", error) from error
+
+    def _read_on(self, descriptor: int) -> None:
+        """Takes in the lines that were added."""
+        for number, line in self._new_lines(descriptor):
+            if not line.strip() or self._is_cut(number, line):
                 continue
             try:
-                self._take(json.loads(line))
+                self._take(json.loads(line.decode("utf-8", "replace")))
             except (ValueError, KeyError, TypeError) as error:
                 self._forget()
-                raise RegisterError(f"{self.path}:{number} is damaged; correct or remove the line") from error
+                raise self._damaged(number) from error
 
-    def _new_lines(self) -> Iterator[tuple[int, str]]:
-        try:
-            with self.path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                if status.st_ino != self._inode or status.st_size < self._offset:
-                    self._forget()  # Somebody put another file in its place.
-                    self._inode = status.st_ino
-                if status.st_size == self._offset:
-                    return
-                file.seek(self._offset)
-                data = file.read()
-        except FileNotFoundError:
-            self._forget()
+    def _new_lines(self, descriptor: int) -> Iterator[tuple[int, bytes]]:
+        status = os.fstat(descriptor)
+        if status.st_ino != self._inode or status.st_size < self._offset:
+            self._forget()  # Somebody put another file in its place.
+            self._inode = status.st_ino
+        if status.st_size == self._offset:
             return
-        except OSError as error:
-            raise RegisterError(f"{self.path} cannot be read: {error.strerror}") from error
-        # Another process may be in the middle of its line; a file that was edited may end without one.
-        complete = data[: data.rfind(b"\n") + 1]
-        for line in complete.splitlines(keepends=True):
+        data = read_from(descriptor, self._offset)
+        end = data.rfind(b"\n") + 1
+        for line in data[:end].splitlines(keepends=True):
             self._line += 1
-            yield self._line, line.decode("utf-8", "replace")
+            yield self._line, line
             self._offset += len(line)
+        # What has no end is left for the next time: a file that was edited may go on there.
+        self._is_cut(self._line + 1, data[end:])
+
+    def _is_cut(self, number: int, line: bytes) -> bool:
+        cut = CutLine.of(number, line)
+        if cut is None:
+            self._cut.pop(number, None)
+        elif self._cut.setdefault(number, cut) is cut:
+            log.warning("%s: %s and is skipped. Mend: %s", self.path, cut, cut.mend(self.path))
+        return cut is not None
+
+    def _damaged(self, number: int) -> RegisterError:
+        return RegisterError(f"{self.path}:{number} is damaged; correct or remove the line")
+
+    def _unusable(self, how: str, error: OSError) -> RegisterError:
+        folder = self.path.parent
+        mend = mend_of(error, folder, otherwise="See to the file and its folder")
+        return RegisterError(f"{self.path} cannot be {how}: {error.strerror}", mend)
 
     def _take(self, event: dict[str, Any]) -> None:
         """Raises ``ValueError``, ``KeyError`` or ``TypeError`` for a record that is not as it should be."""

@@ -102,7 +102,7 @@ class EmbeddedIssuer:
 
     def _own_serial(self, der: bytes) -> int:
         certificate = x509.load_der_x509_certificate(der)
-        if self._asked(lambda: self._authority().entry_of(certificate)) is None:
+        if self._asked(lambda: self._authority().adopt(certificate)) is None:
             raise SourceRefused(
                 self._name,
                 f"the certificate {certificate.serial_number:x} was not issued by this authority",
@@ -147,9 +147,8 @@ class EmbeddedIssuer:
         except RequestError as error:
             raise SourceRefused(self._name, _clause(error), "Correct the level, or the names") from error
         except AuthorityError as error:
-            raise SourceRefused(
-                self._name, _clause(error), f"See to the authority in {self._folder}, as the key agent's user"
-            ) from error
+            mend = error.mend or f"See to the authority in {self._folder}, as the key agent's user"
+            raise SourceRefused(self._name, error.sentence, mend) from error
 
 
 def _clause(error: Exception) -> str:

@@ -246,10 +246,13 @@ def _readable_folder(subject: str, folder: Path) -> Iterator[Remark]:
 
 def _authority(subject: str, section: EmbeddedSource) -> Iterator[Remark]:
     try:
-        Authority.load(Path(section.folder))
+        register = Authority.load(Path(section.folder)).register
+        for cut in register.cut_lines():
+            where = f"{subject}: {register.path}"
+            yield Remark(Severity.WARNING, where, f"{cut} and is skipped", cut.mend(register.path))
     except AuthorityError as error:
-        mend = "see to the authority's folder, as the key agent's user"
-        yield Remark(Severity.ERROR, subject, str(error).rstrip("."), mend)
+        mend = error.mend or "see to the authority's folder, as the key agent's user"
+        yield Remark(Severity.ERROR, subject, error.sentence, mend)
 
 
 def _sections(source: SourceSettings) -> Iterator[object]:
