@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -28,6 +29,13 @@ from mailsigil.cli.km import command as km
 from mailsigil.config.authority import AuthoritySettings
 from mailsigil.config.loading import load_settings
 from mailsigil.keys.authority_files import load_settings as authority_settings
+from mailsigil.keys.newkey import NewKey
+from mailsigil.keys.os_errors import own_name
+from mailsigil.keys.profile import KeyKind
+from mailsigil.keys.sources.authority_review import review_authority
+from mailsigil.keys.sources.embedded import EmbeddedIssuer
+from mailsigil.keys.subject import SubjectRequest
+from other_user import acting_as
 from servers.ca_serve import PASSWORD, CaServe
 from servers.cmp import SECRET, can_compile
 from servers.openbao import TOKEN, OpenBao, program
@@ -82,6 +90,32 @@ def test_all_links_lead_somewhere() -> None:
 
 def test_the_front_page_leads_here() -> None:
     assert "(packaging/SOURCES.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _with_our(commands: str, etc: Path, user: str) -> str:
+    """Commands of the page, for the folder and the key agent's user of a test."""
+    return commands.replace("/etc/mailsigil", str(etc)).replace("mailsigil-keyd:", f"{user}:")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder to another user")
+def test_an_authority_that_root_made_serves_a_key_agent_with_its_own_user() -> None:
+    (block,) = [one for one in BLOCKS if one.text.startswith("mailsigil ca init --dir")]
+    making, giving = block.text.splitlines()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "milter")}
+    with tempfile.TemporaryDirectory() as etc:
+        Path(etc).chmod(0o755)  # As /etc/mailsigil is.
+        found = []
+        for line in (making, giving):
+            script = _with_our(line, Path(etc), "nobody").replace(
+                "mailsigil ca", f"{sys.executable} -m mailsigil ca"
+            )
+            subprocess.run(["bash", "-euc", script], env=environment, check=True, capture_output=True)
+            found.append([each.mend for each in review_authority("own", Path(etc) / "ca", "nobody")])
+        assert found == [[f"chown -R nobody {etc}/ca"], []]
+        with acting_as("nobody"):
+            issuer = EmbeddedIssuer("own", Path(etc) / "ca", now=lambda: dt.datetime.now(dt.UTC))
+            request = SubjectRequest(address=ALICE)
+            assert issuer.enrol(request, NewKey.generate(request, KeyKind.P256))
 
 
 class Followed:
@@ -150,7 +184,7 @@ class Followed:
             "-euo",
             "pipefail",
             "-c",
-            "\n".join(lines).replace("/etc/mailsigil", str(self.etc)),
+            _with_our("\n".join(lines), self.etc, own_name()),
         ]
         done = subprocess.run(command, cwd=self.home, env=environment, capture_output=True, timeout=60)
         assert done.returncode == 0, f"{text}\n{done.stdout.decode()}{done.stderr.decode()}"

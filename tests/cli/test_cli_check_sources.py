@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import pwd
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cli.test_cli_check import House
 from keys.employees import certificate, employee, new_key
 from mailsigil.keys.authority import Authority
+from other_user import acting_as
 from servers.lying_est import LyingEst, answer
 from servers.openbao import OpenBao, program
 from servers.softhsm import LABEL, MODULE, PIN, SoftHsm
@@ -181,6 +185,58 @@ def test_a_register_with_a_line_that_was_cut_off(house: House, tmp_path: Path) -
     assert f"sed -i 2d {register}" in result.output
     register.write_text('{"event": "revoked", "serial": "4f"}\n')
     expect(house.check(), "error", 'source "bank"', f"{register}:1 is damaged", "authority's folder")
+
+
+@ONLY_ROOT
+class TestAuthorityOfAnother:
+    """Root made the authority, and the key agent has a user of its own."""
+
+    @pytest.fixture
+    def folder(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder).chmod(0o755)
+            yield Path(folder)
+
+    @pytest.fixture
+    def house(self, folder: Path) -> House:
+        Authority.init(folder / "ca", organisation="Bank", now=dt.datetime.now(dt.UTC))
+        house = House(folder)
+        os.chown(house.run, pwd.getpwnam("nobody").pw_uid, -1)
+        os.chown(house.key, pwd.getpwnam("nobody").pw_uid, -1)
+        os.chown(house.keys, pwd.getpwnam("nobody").pw_uid, -1)
+        house.write(
+            source(house, "embedded", f'folder = "{folder}/ca"\n'),
+            keyd='allowed_users = ["nobody"]\nuser = "nobody"',
+        )
+        return house
+
+    def test_it_is_told_whoever_looks(self, house: House, folder: Path) -> None:
+        sentence, mend = (
+            f'the user "nobody" may not read and write {folder}/ca',
+            f"chown -R nobody {folder}/ca",
+        )
+        expect(house.check(), "error", 'source "bank"', sentence, mend)
+        with acting_as("nobody"):
+            expect(house.check(), "error", 'source "bank"', sentence, mend)
+        subprocess.run(mend, shell=True, check=True)
+        assert house.check().exit_code == 0
+        with acting_as("nobody"):
+            assert house.check().exit_code == 0
+        with acting_as("daemon"):
+            assert "the authority is not checked" in house.check().output
+
+    @pytest.mark.parametrize("name", ["issuing.key", "index.jsonl", "ca.toml"])
+    def test_a_file_of_root_in_it(self, house: House, folder: Path, name: str) -> None:
+        (folder / "ca" / name).touch(mode=0o600)
+        subprocess.run(
+            f"chown -R nobody {folder}/ca && chown root {folder}/ca/{name}", shell=True, check=True
+        )
+        expect(house.check(), "error", 'source "bank"', f"{folder}/ca/{name}", f"chown -R nobody {folder}/ca")
+
+    def test_a_folder_above_it(self, house: House, folder: Path) -> None:
+        subprocess.run(f"chown -R nobody {folder}/ca && chmod 700 {folder}", shell=True, check=True)
+        sentence = f'the user "nobody" may not pass {folder}'
+        expect(house.check(), "error", 'source "bank"', sentence, f"chmod o+x {folder}")
 
 
 def test_keys_in_a_folder(house: House, tmp_path: Path) -> None:

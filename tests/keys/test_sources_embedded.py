@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import tempfile
 import threading
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from mailsigil.keys.sources.embedded import EmbeddedIssuer
 from mailsigil.keys.subject import SubjectRequest
 from mailsigil.pki.level import asserted_levels
 from mailsigil.pki.policies import Level
+from other_user import acting_as
 
 PERSON = {"given_name": "Alice", "surname": "Example"}
 BANK = {"organisation": "Example Bank"}
@@ -92,6 +95,18 @@ def test_a_missing_folder_is_this_sources_trouble(tmp_path: Path) -> None:
     issuer = EmbeddedIssuer("own", tmp_path / "none", now=lambda: NOW)
     with pytest.raises(SourceRefused, match=r'source "own": there is no authority in .*ca init'):
         issuer.enrol(request, NewKey.generate(request, KeyKind.P256))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_folder_of_somebody_else_is_told_with_the_source_and_a_mend(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        Authority.init(Path(folder) / "ca", organisation="Example Bank", now=NOW)
+        request = SubjectRequest(address=ALICE)
+        issuer = EmbeddedIssuer("own", Path(folder) / "ca", now=lambda: NOW)
+        told = rf'source "own": {folder}/ca/root\.pem cannot be read: Permission denied\..* chown -R nobody '
+        with acting_as("nobody"), pytest.raises(SourceRefused, match=told):
+            issuer.enrol(request, NewKey.generate(request, KeyKind.P256))
 
 
 def test_revocation_is_once_and_for_known_serials(authority: Authority) -> None:

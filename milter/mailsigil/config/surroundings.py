@@ -293,7 +293,11 @@ def _holds_secret(file: Path) -> bool:
 
 
 def _may_write(folder: os.stat_result, user: str) -> bool:
-    """Whether a user (the present one where the name is empty) may make files in a folder."""
+    return may(folder, user, stat.S_IWOTH)
+
+
+def may(info: os.stat_result, user: str, rights: int) -> bool:
+    """Whether a user (the present one where the name is empty) has rights: 4 read, 2 write, 1 search."""
     if not user:
         uid, groups = os.geteuid(), {os.getegid(), *os.getgroups()}
     else:
@@ -304,11 +308,8 @@ def _may_write(folder: os.stat_result, user: str) -> bool:
         uid, groups = entry.pw_uid, set(os.getgrouplist(user, entry.pw_gid))
     if uid == 0:
         return True
-    if uid == folder.st_uid:
-        return bool(folder.st_mode & stat.S_IWUSR)
-    if folder.st_gid in groups:
-        return bool(folder.st_mode & stat.S_IWGRP)
-    return bool(folder.st_mode & stat.S_IWOTH)
+    shift = 6 if uid == info.st_uid else 3 if info.st_gid in groups else 0
+    return info.st_mode >> shift & rights == rights
 
 
 def _stat(path: Path) -> os.stat_result | None:

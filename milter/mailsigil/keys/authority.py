@@ -34,6 +34,7 @@ from mailsigil.keys import files, profile
 from mailsigil.keys.authority_files import (
     AuthorityError,
     certificate_pem,
+    is_there,
     key_pem,
     load_issuer,
     load_settings,
@@ -146,7 +147,7 @@ class Authority:
     @classmethod
     def load(cls, directory: Path) -> Authority:
         """Open the authority in a folder. Raises ``AuthorityError``."""
-        if not (directory / "root.pem").exists():
+        if not is_there(directory / "root.pem"):
             raise AuthorityError(
                 f"there is no authority in {directory}; create one with"
                 f" mailsigil ca init --dir {directory} --organisation NAME"
@@ -257,8 +258,7 @@ class Authority:
 
         What is so already stays as it is: whoever was interrupted may say it again.
         """
-        entry = self._entry(serial)
-        old = entry.revocation
+        old = self._entry(serial).revocation
         if old is None or (old.reason is Reason.CERTIFICATE_HOLD and reason is not old.reason):
             self.register.revoke(serial=serial, at=now, reason=reason)
 
@@ -267,10 +267,10 @@ class Authority:
 
         Raises ``AuthorityError`` for one that was revoked for good.
         """
-        entry = self._entry(serial)
-        if entry.revocation is None:
+        old = self._entry(serial).revocation
+        if old is None:
             return
-        if entry.revocation.reason is not Reason.CERTIFICATE_HOLD:
+        if old.reason is not Reason.CERTIFICATE_HOLD:
             raise AuthorityError(f"the certificate {serial:x} is revoked for good")
         self.register.release(serial=serial, at=now)
 

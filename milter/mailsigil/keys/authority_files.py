@@ -61,10 +61,21 @@ def write(path: Path, content: bytes, *, replace: bool = False, make_folder: boo
         raise AuthorityError(f"{path} cannot be written: {error.strerror}", mend) from error
 
 
+def is_there(path: Path) -> bool:
+    """Tells whether there is such a file. Raises AuthorityError where this user may not know."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return True
+
+
 def load_settings(directory: Path) -> AuthoritySettings:
     """Reads the settings in the folder; without a file the built-in ones. Raises AuthorityError."""
     path = directory / SETTINGS_FILE
-    if not path.exists():
+    if not is_there(path):
         return AuthoritySettings()
     try:
         return load_document(path, AuthoritySettings).value
@@ -82,7 +93,7 @@ def load_issuer(directory: Path, stem: str) -> Issuer:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
         key = serialization.load_pem_private_key(key_path.read_bytes(), password=None)
     except OSError as error:
-        raise AuthorityError(f"{error.filename} cannot be read: {error.strerror}") from error
+        raise _unreadable(path, error) from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise AuthorityError(f"{path} or {key_path} is damaged; put back the copy from a backup") from error
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
@@ -90,6 +101,11 @@ def load_issuer(directory: Path, stem: str) -> Issuer:
     if key.public_key() != certificate.public_key():
         raise AuthorityError(f"{key_path} does not belong to {path}; restore both from one backup")
     return Issuer(certificate, key)
+
+
+def _unreadable(path: Path, error: OSError) -> AuthorityError:
+    mend = mend_of(error, path.parent, otherwise="Put back the copy from a backup")
+    return AuthorityError(f"{error.filename or path} cannot be read: {error.strerror}", mend)
 
 
 def key_pem(key: PrivateKey) -> bytes:

@@ -19,7 +19,7 @@ def mend_of(error: OSError, path: Path, *, otherwise: str) -> str:
     if error.errno == errno.EROFS:
         return f"Let its disk be written to, and the service by ReadWritePaths={path} in its unit"
     if error.errno in _DENIED:
-        return f"Run: chown -R {own_name()} '{path}'"
+        return f"Run it as root or as the owner; where it is {own_name()}'s: chown -R {own_name()} '{path}'"
     return otherwise
 
 

@@ -30,10 +30,10 @@ from mailsigil.config.sources import (
 )
 from mailsigil.config.surroundings import Remark, Severity, key_folder, writable_folder
 from mailsigil.keys.answers import read_certificates
-from mailsigil.keys.authority import Authority, AuthorityError
 from mailsigil.keys.errors import KeyFileError, SourceError
 from mailsigil.keys.guard import Breaker, Guard
 from mailsigil.keys.key_files import MAX_PASSPHRASE, Custody, identity_from, read_key_file, read_passphrase
+from mailsigil.keys.sources.authority_review import review_authority
 from mailsigil.keys.sources.build import build_bao_client, build_est_http, state_folder
 from mailsigil.keys.sources.pkcs11_library import library_of
 from mailsigil.process.privileges import PrivilegeError, find_user
@@ -109,7 +109,7 @@ def files(source: SourceSettings, *, user: str, now: datetime) -> Iterator[Remar
         if folder := getattr(section, "certificates", ""):
             yield from _readable_folder(subject, Path(folder))
         if isinstance(section, EmbeddedSource):
-            yield from _authority(subject, section)
+            yield from review_authority(subject, Path(section.folder), user)
     if source.folder is not None:
         yield from key_folder(subject, Path(source.folder.path), user)
     if source.issues:
@@ -242,17 +242,6 @@ def _readable_folder(subject: str, folder: Path) -> Iterator[Remark]:
     if not folder.is_dir():
         mend = f"install -d {folder}, and put the certificates there"
         yield Remark(Severity.ERROR, f"{subject}: certificates", f"there is no folder {folder}", mend)
-
-
-def _authority(subject: str, section: EmbeddedSource) -> Iterator[Remark]:
-    try:
-        register = Authority.load(Path(section.folder)).register
-        for cut in register.cut_lines():
-            where = f"{subject}: {register.path}"
-            yield Remark(Severity.WARNING, where, f"{cut} and is skipped", cut.mend(register.path))
-    except AuthorityError as error:
-        mend = error.mend or "see to the authority's folder, as the key agent's user"
-        yield Remark(Severity.ERROR, subject, error.sentence, mend)
 
 
 def _sections(source: SourceSettings) -> Iterator[object]:
