@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from ldap3.core.exceptions import (
     LDAPStartTLSError,
 )
 
+from mailsigil.config.credentials import CredentialError, credential_path
 from mailsigil.config.directories import DirectorySettings, ldapi_path
 from mailsigil.directory.entry import Entry
 from mailsigil.directory.servers import (
@@ -73,12 +73,10 @@ def password_reader(settings: DirectorySettings) -> Callable[[], str]:
 
 
 def _credential(settings: DirectorySettings) -> Path:
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not folder:
-        raise LoginRefused(
-            f"there are no systemd credentials: add LoadCredential={settings.password_credential}:PATH"
-        )
-    return Path(folder) / settings.password_credential
+    try:
+        return credential_path(settings.password_credential)
+    except CredentialError as error:
+        raise LoginRefused(str(error)) from error
 
 
 def _open(settings: DirectorySettings, url: str, seconds: float, password: Callable[[], str]) -> Any:

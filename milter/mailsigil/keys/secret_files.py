@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mailsigil.config.credentials import CredentialError, credential_path
 from mailsigil.config.source_fields import CREDENTIAL
 from mailsigil.keys.errors import KeyFileError, SourceRefused
 from mailsigil.keys.key_files import MAX_PASSPHRASE, Custody, read_key_file, read_passphrase
@@ -21,18 +22,13 @@ class SecretFile:
 
     @property
     def path(self) -> Path:
-        """The file. Raises SourceRefused for a credential that systemd did not pass."""
+        """The file. Raises SourceRefused for a credential that systemd did not pass to the key agent."""
         if not self.place.startswith(CREDENTIAL):
             return Path(self.place)
-        name = self.place.removeprefix(CREDENTIAL)
-        folder = os.environ.get("CREDENTIALS_DIRECTORY")
-        if not folder:
-            raise SourceRefused(
-                self.source,
-                f'there is no systemd credential "{name}"',
-                f"Write LoadCredential={name}:PATH into the key agent's unit",
-            )
-        return Path(folder) / name
+        try:
+            return credential_path(self.place.removeprefix(CREDENTIAL))
+        except CredentialError as error:
+            raise SourceRefused(self.source, error.sentence, error.mend) from error
 
     def read(self) -> bytes:
         """Gives the first line. Raises SourceRefused with what is wrong with the file."""
