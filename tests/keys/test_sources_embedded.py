@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import os
 import tempfile
 import threading
@@ -13,11 +14,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from keys.employees import ALICE, NOW, employee
+from mailsigil.keys import keyring
 from mailsigil.keys.authority import Authority, AuthorityError
 from mailsigil.keys.enrolment import EnrolledKeys
 from mailsigil.keys.errors import SourceRefused
 from mailsigil.keys.guard import Breaker, Guard
 from mailsigil.keys.newkey import NewKey
+from mailsigil.keys.os_errors import own_name
 from mailsigil.keys.profile import KeyKind, Subject
 from mailsigil.keys.register import ROOT, Reason, Register, RegisterError
 from mailsigil.keys.sources.embedded import EmbeddedIssuer
@@ -95,6 +98,38 @@ def test_a_missing_folder_is_this_sources_trouble(tmp_path: Path) -> None:
     issuer = EmbeddedIssuer("own", tmp_path / "none", now=lambda: NOW)
     with pytest.raises(SourceRefused, match=r'source "own": there is no authority in .*ca init'):
         issuer.enrol(request, NewKey.generate(request, KeyKind.P256))
+
+
+@pytest.mark.parametrize("address", ["a b@bank.example", '"a b"@bank.example', "a,b@bank.example"])
+def test_an_address_that_needs_quotes_is_refused_as_what_it_is(issuer: EmbeddedIssuer, address: str) -> None:
+    request = SubjectRequest(address=address)
+    told = f"{address} is no mail address .* needs quotes; use one that needs none"
+    with pytest.raises(SourceRefused, match=told) as caught:
+        issuer.enrol(request, NewKey.generate(SubjectRequest(address=ALICE), KeyKind.P256))
+    assert caught.value.mend == 'Give this person another address, or set signing = "never" for this one'
+
+
+@pytest.mark.parametrize(
+    ("number", "mend"),
+    [
+        (errno.ENOSPC, "Make room on the disk of {}"),
+        (errno.EDQUOT, "Make room on the disk of {}"),
+        (errno.EROFS, "Let its disk be written to, and the service by ReadWritePaths={} in its unit"),
+        (errno.EACCES, "Run it as root or as the owner; where it is {user}'s: chown -R {user} '{}'"),
+        (errno.ENOENT, "Create it for the key agent's user, with mode 0700"),
+    ],
+    ids=["full", "quota", "read-only", "denied", "missing"],
+)
+def test_a_state_folder_that_cannot_be_used_tells_the_mend_that_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, mend: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(keyring, "write_private", refuse)
+    with pytest.raises(SourceRefused, match=os.strerror(number)) as caught:
+        keyring.StateFolder("own", tmp_path).write(tmp_path / "key", b"")
+    assert caught.value.mend == mend.format(tmp_path, user=own_name())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")

@@ -21,6 +21,7 @@ from mailsigil.keys.files import address_file_name, write_private
 from mailsigil.keys.folder import KeyFolder
 from mailsigil.keys.former_keys import FormerKeys
 from mailsigil.keys.newkey import CertifiableKey, NewKey
+from mailsigil.keys.os_errors import mend_of
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.soft_key import SoftKey
 from mailsigil.keys.source import HeldKey, SigningKey
@@ -160,7 +161,7 @@ class StateFolder:
         return SourceRefused(
             self.source,
             f"its state folder {self.path} cannot be used: {error.strerror}",
-            "Create it for the key agent's user, with mode 0700",
+            mend_of(error, self.path, otherwise="Create it for the key agent's user, with mode 0700"),
         )
 
 

@@ -8,7 +8,7 @@ import pwd
 from pathlib import Path
 from typing import Final
 
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM})
 
 
@@ -16,6 +16,8 @@ def mend_of(error: OSError, path: Path, *, otherwise: str) -> str:
     """Say what to do about an error with a file or folder, without a full stop."""
     if error.errno in _FULL:
         return f"Make room on the disk of {path}"
+    if error.errno == errno.EFBIG:
+        return "Lift the limit on the size of files: ulimit -f, or LimitFSIZE= of the unit"
     if error.errno == errno.EROFS:
         return f"Let its disk be written to, and the service by ReadWritePaths={path} in its unit"
     if error.errno in _DENIED:

@@ -30,10 +30,19 @@ PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519Public
 
 _POLICY_OF: Final = {level: oid for oid, level in MAILSIGIL_POLICIES.items()}
 _LOCAL_PART: Final = re.compile(r'[^\s"(),:;<>@\[\\\]]{1,64}')
+_QUOTED: Final = re.compile(r'[ "(),:;<>@\[\\\]]')
 
 
 class RequestError(ValueError):
     """A certificate cannot be issued as asked for; the message tells what to mend."""
+
+    mend = "Correct the level, or the names"
+
+
+class UnfitAddress(RequestError):
+    """No certificate is made out for the address."""
+
+    mend = 'Give this person another address, or set signing = "never" for this one'
 
 
 class KeyKind(StrEnum):
@@ -71,10 +80,9 @@ class Subject:
     title: str = ""
 
     def __post_init__(self) -> None:
+        _require_address(self.address)
         for field in fields(self):
             _require_plain(field.name.replace("_", " "), getattr(self, field.name))
-        if not normalise_address(self.address) or not _LOCAL_PART.fullmatch(self.address.rpartition("@")[0]):
-            raise RequestError(f"{self.address!r} is no mail address; give one like alice@bank.example")
         for names, needing, example in (
             (("given_name", "surname"), (Level.V2, Level.V4), '--name "Alice Example"'),
             (("organisation",), (Level.V3, Level.V4), '--organisation "Example Bank"'),
@@ -93,6 +101,19 @@ class Subject:
     def mailbox(self) -> str:
         """The address with its domain in lower case and A-labels."""
         return normalise_address(self.address)
+
+
+def _require_address(address: str) -> None:
+    local, _, domain = address.rpartition("@")
+    if normalise_address(address) and _LOCAL_PART.fullmatch(local):
+        return
+    if local.isprintable() and _QUOTED.search(local) and normalise_address(f"alice@{domain}"):
+        # Legal (RFC 5321 4.1.2) and avoided: programs differ in how they write and compare such a name.
+        raise UnfitAddress(
+            f"{address} is no mail address that a certificate is made out for, because its part before the @"
+            " needs quotes; use one that needs none"
+        )
+    raise UnfitAddress(f"{address!r} is no mail address; give one like alice@bank.example")
 
 
 def _spoken(names: tuple[str, ...]) -> str:

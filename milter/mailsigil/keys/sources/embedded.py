@@ -145,7 +145,7 @@ class EmbeddedIssuer:
         try:
             return action()
         except RequestError as error:
-            raise SourceRefused(self._name, _clause(error), "Correct the level, or the names") from error
+            raise SourceRefused(self._name, _clause(error), error.mend) from error
         except AuthorityError as error:
             mend = error.mend or f"See to the authority in {self._folder}, as the key agent's user"
             raise SourceRefused(self._name, error.sentence, mend) from error
