@@ -52,7 +52,9 @@ class CutLine:
             "revoked": f"revoke it again with {revoke} {self.serial or 'SERIAL'}; then ",
             "released": "it is still suspended, so let it be released again; then ",
         }.get(self.event, "")
-        return f"{again}remove the line while no mailsigil writes to the file: sed -i {self.number}d {path}"
+        # It never takes away a line that is whole: who removes another one first changes the numbers.
+        remove = f"sed -i '{self.number}{{/}}[[:space:]]*$/!d}}' {path}"
+        return f"{again}remove the line while no mailsigil writes to the file: {remove}"
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def _denied(subject: str, folder: Path, user: str) -> Iterator[Remark]:
 def _content(subject: str, folder: Path) -> Iterator[Remark]:
     try:
         register = Authority.load(folder).register
-        for cut in register.cut_lines():
+        for cut in reversed(register.cut_lines()):  # So the numbers stay true for who mends one by one.
             where = f"{subject}: {register.path}"
             yield Remark(Severity.WARNING, where, f"{cut} and is skipped", cut.mend(register.path))
     except AuthorityError as error:
