@@ -1,7 +1,8 @@
 /* A CMP authority on libcrypto's OSSL_CMP_SRV, for tests: reads requests on standard input and writes answers on
  * standard output, each as four octets of length and DER. Arguments: CA certificate, CA key, shared secret, and
  * how to behave: "issue", "other-address", "other-key", "no-purpose", "expired", "reject", "wait" (ask again in
- * seven seconds, twice), "wait-reject" (the same, and then no).
+ * seven seconds, twice), "wait-reject" (the same, and then no), "wait-strict" (the same as "wait", and whoever asks
+ * again after an answer got lost is told that he does not know the last nonce).
  */
 #include <arpa/inet.h>
 #include <openssl/cmp.h>
@@ -105,6 +106,14 @@ static int polled(OSSL_CMP_SRV_CTX *srv, const OSSL_CMP_MSG *req, int id, OSSL_C
     return 1;
 }
 
+#define POLL_REQ 25 /* RFC 9810 5.1.2; no header that is installed names it */
+
+/* A poll counts by its transaction: who did not get the last answer cannot know its nonce. libcrypto wants it. */
+static void forgive(OSSL_CMP_CTX *ctx, const OSSL_CMP_MSG *req) {
+    if (req == NULL || OSSL_CMP_MSG_get_bodytype(req) != POLL_REQ || !strcmp(mode, "wait-strict")) return;
+    OSSL_CMP_CTX_set1_senderNonce(ctx, OSSL_CMP_HDR_get0_recipNonce(OSSL_CMP_MSG_get0_header(req)));
+}
+
 int main(int argc, char **argv) {
     static unsigned char buffer[1 << 20];
     BIO *in = BIO_new_file(argv[1], "r");
@@ -130,6 +139,7 @@ int main(int argc, char **argv) {
         if (length > sizeof buffer || fread(buffer, 1, length, stdin) != length) return 1;
         const unsigned char *at = buffer;
         OSSL_CMP_MSG *request = d2i_OSSL_CMP_MSG(NULL, &at, length);
+        forgive(ctx, request);
         OSSL_CMP_MSG *answer = request ? OSSL_CMP_SRV_process_request(srv, request) : NULL;
         unsigned char *der = NULL;
         int size = answer ? i2d_OSSL_CMP_MSG(answer, &der) : 0;
