@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from keys.employees import ALICE, certificate, employee, new_key
 from mailsigil.cms.algorithms import default_scheme, sign_with
-from mailsigil.keys.errors import Pending, SourceAnswer, SourceError, SourceRefused
+from mailsigil.keys.errors import SourceAnswer, SourceError, SourceRefused
+from mailsigil.keys.keyring import StateFolder
 from mailsigil.keys.newkey import NewKey
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.secret_files import SecretFile
@@ -20,6 +23,7 @@ from mailsigil.keys.soft_key import soft_key
 from mailsigil.keys.source import HeldKey
 from mailsigil.keys.sources.cmp import CmpAuthority
 from mailsigil.keys.sources.cmp_protection import Protector, SharedSecret, SignatureProtector
+from mailsigil.keys.sources.cmp_waiting import WaitingRequests
 from mailsigil.keys.sources.http import HttpClient, TlsFiles
 from mailsigil.keys.subject import SubjectRequest
 from servers.cmp import SECRET, CmpServer, can_compile, compile_responder
@@ -69,15 +73,26 @@ class Authority:
         )
 
     def client(
-        self, server: CmpServer, *, secret: Path | None = None, protector: Protector | None = None
+        self,
+        server: CmpServer,
+        *,
+        secret: Path | None = None,
+        protector: Protector | None = None,
+        state: Path | None = None,
+        clock: Callable[[], dt.datetime] = now,
     ) -> CmpAuthority:
+        """A client as after a restart: what it knows lies in the folder ``state``."""
+        if state is None:
+            state = self.folder / secrets.token_hex(8)
+            state.mkdir()
         shared = SharedSecret("mailsigil", SecretFile("cmp", str(secret or self.secret)))
         return CmpAuthority(
             HttpClient("cmp", server.url, tls=TlsFiles(), timeout=10),
             protector=lambda: protector or shared,
             secret=None if protector else shared,
             trusted=lambda: [self.certificate],
-            now=now,
+            waiting=WaitingRequests(StateFolder("cmp", state), now=clock),
+            now=clock,
         )
 
 
@@ -137,46 +152,6 @@ def test_a_wrong_answer_is_told(
 ) -> None:
     with authority.server(mode) as server, pytest.raises(error, match=words):
         authority.client(server).enrol(REQUEST, NewKey.generate(REQUEST, KeyKind.P256))
-
-
-@pytest.mark.parametrize("implicit", [True, False], ids=["implicit", "confirmed"])
-def test_a_decision_that_takes_its_time(authority: Authority, implicit: bool) -> None:
-    """RFC 9483 4.4: status waiting, then pollReq and pollRep in one transaction, then the certificate."""
-    new = NewKey.generate(REQUEST, KeyKind.P256)
-    with authority.server("wait", implicit=implicit) as server:
-        client = authority.client(server)
-        for _ in range(2):
-            with pytest.raises(Pending, match="ask again in 7 s") as caught:
-                client.enrol(REQUEST, new)
-            assert caught.value.retry_after == 7
-        leaf = x509.load_der_x509_certificate(client.enrol(REQUEST, new)[0])
-        assert leaf.public_key() == new.private_key().public_key()
-        assert client._waiting == {}
-
-
-def test_a_renewal_that_takes_its_time(authority: Authority, tmp_path: Path) -> None:
-    new, successor = (NewKey.generate(REQUEST, KeyKind.P256) for _ in range(2))
-    with authority.server() as server:
-        leaf = x509.load_der_x509_certificate(authority.client(server).enrol(REQUEST, new)[0])
-    held = HeldKey(soft_key(new.private_key(), leaf, [], origin=tmp_path), tmp_path)
-    with authority.server("wait") as server:
-        client = authority.client(server)
-        for _ in range(2):
-            with pytest.raises(Pending):
-                client.renew(REQUEST, successor, current=held)
-        assert client.renew(REQUEST, successor, current=held)
-
-
-def test_a_no_after_a_while_is_a_no(authority: Authority) -> None:
-    new = NewKey.generate(REQUEST, KeyKind.P256)
-    with authority.server("wait-reject") as server:
-        client = authority.client(server)
-        for _ in range(2):
-            with pytest.raises(Pending):
-                client.enrol(REQUEST, new)
-        with pytest.raises(SourceRefused, match="notAuthorized, this person is not known here"):
-            client.enrol(REQUEST, new)
-        assert client._waiting == {}
 
 
 def test_a_wrong_secret_is_told(authority: Authority, tmp_path: Path) -> None:

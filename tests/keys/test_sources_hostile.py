@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
@@ -18,8 +19,11 @@ from mailsigil.keys.answers import (
     read_private_key,
 )
 from mailsigil.keys.errors import SourceAnswer, SourceError
+from mailsigil.keys.keyring import StateFolder
 from mailsigil.keys.sources import cmp_asn1
-from mailsigil.keys.sources.cmp import CmpAuthority, _Transaction
+from mailsigil.keys.sources.cmp import CmpAuthority
+from mailsigil.keys.sources.cmp_messages import Transaction
+from mailsigil.keys.sources.cmp_waiting import WaitingRequests
 from mailsigil.keys.sources.http import HttpClient, TlsFiles
 
 WHO = employee()
@@ -92,15 +96,22 @@ def test_private_keys(body: bytes) -> None:
             continue
 
 
-def _client() -> CmpAuthority:
+def client() -> CmpAuthority:
     http = HttpClient("cmp", "http://127.0.0.1:9/", tls=TlsFiles(), timeout=1)
-    return CmpAuthority(http, protector=pytest.fail, secret=None, trusted=lambda: [ROOT], now=lambda: NOW)
+    return CmpAuthority(
+        http,
+        protector=pytest.fail,
+        secret=None,
+        trusted=lambda: [ROOT],
+        waiting=WaitingRequests(StateFolder("cmp", Path("/nonexistent")), now=lambda: NOW),
+        now=lambda: NOW,
+    )
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.one_of(st.binary(max_size=300), damaged(ANSWER), st.just(ANSWER)))
 def test_cmp_messages(body: bytes) -> None:
-    transaction = _Transaction()
+    transaction = Transaction()
     transaction.identifier = transaction.nonce = b"0123456789abcdef"
     with pytest.raises(SourceError):
-        _client()._understood(transaction, body)
+        client()._understood(transaction, body)

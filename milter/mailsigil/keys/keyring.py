@@ -29,6 +29,8 @@ from mailsigil.keys.subject import SubjectRequest
 
 LOCKS: Final = 64
 """Files that keep the agent's processes from enrolling the same address twice."""
+MAX_TRANSACTION: Final = 4096
+"""Octets of what an issuer writes down of a request that waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,10 @@ class StateFolder:
         """The hidden file of a key that waits for its certificate."""
         return self.path / f".{address_file_name(address)}.waiting"
 
+    def transaction_file(self, address: str) -> Path:
+        """The hidden file in which an issuer keeps what it needs to ask after the request for that key."""
+        return self.path / f".{address_file_name(address)}.transaction"
+
     def write(self, path: Path, content: bytes) -> None:
         """Writes a file that only the key agent may read, whole. Raises SourceRefused."""
         try:
@@ -141,6 +147,26 @@ class StateFolder:
             return None
         except OSError as error:
             raise self._unusable(error) from error
+
+    def transaction(self, address: str) -> bytes | None:
+        """Gives what an issuer wrote down of a request that waits; one octet more than
+        ``MAX_TRANSACTION`` where it is too long. Raises SourceRefused."""
+        try:
+            with open(self.transaction_file(address), "rb", opener=_unfollowed) as file:
+                return file.read(MAX_TRANSACTION + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def drop_waiting(self, address: str) -> None:
+        """Forgets the key that waits, and the request for it with it. Raises OSError."""
+        self.drop_transaction(address)
+        self.waiting_file(address).unlink(missing_ok=True)
+
+    def drop_transaction(self, address: str) -> None:
+        """Forgets what an issuer wrote down of a request that waits. Raises OSError."""
+        self.transaction_file(address).unlink(missing_ok=True)
 
     @contextmanager
     def alone(self, address: str) -> Iterator[None]:
@@ -233,7 +259,7 @@ class SoftKeyring:
 
     def drop_waiting(self, address: str) -> None:
         """Removes the key that waits."""
-        self._state.waiting_file(address).unlink(missing_ok=True)
+        self._state.drop_waiting(address)
 
     def remove(self, key: SigningKey) -> None:
         """Removes the file of a key."""
@@ -243,6 +269,11 @@ class SoftKeyring:
                     self._state.retire(address)
             key.origin.unlink(missing_ok=True)
         self._folder.refresh()
+
+
+def _unfollowed(path: str, flags: int) -> int:
+    """Opens neither a file elsewhere nor a pipe that somebody would have to write into."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def chain_pem(chain: Sequence[bytes]) -> bytes:

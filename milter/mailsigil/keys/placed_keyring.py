@@ -122,7 +122,7 @@ class PlacedKeyring:
         """Writes the chain into the file of the address."""
         address = new.request.address
         self._state.write(self._state.file_of(address), chain_pem(chain))
-        self._state.waiting_file(address).unlink(missing_ok=True)
+        self._state.drop_waiting(address)
         self.refresh()
 
     def drop_waiting(self, address: str) -> None:

@@ -188,7 +188,10 @@ class KeyFiles:
 
     def drop_waiting(self, address: str) -> None:
         """Forget the key that waits."""
-        self._unlink(self._state.waiting_file(address))
+        try:
+            self._state.drop_waiting(address)
+        except OSError as error:
+            raise self._trouble(error) from error
 
     def refused(self, address: str) -> None:
         """Forget the key that waits, because its request was answered with no.

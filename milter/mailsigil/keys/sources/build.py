@@ -24,6 +24,7 @@ from mailsigil.keys.errors import KeyFileError, SourceRefused
 from mailsigil.keys.folder import KeyFolder
 from mailsigil.keys.guard import Breaker, Guard
 from mailsigil.keys.key_files import identity_from, read_key_file
+from mailsigil.keys.keyring import StateFolder
 from mailsigil.keys.known_addresses import KnownAddresses
 from mailsigil.keys.placed_keyring import KeyPlace
 from mailsigil.keys.profile import KeyKind
@@ -34,6 +35,7 @@ from mailsigil.keys.source import Issuer, KeyMaker, KeySource
 from mailsigil.keys.sources.bao_client import AppRoleLogin, BaoClient, CertificateLogin, Login, TokenLogin
 from mailsigil.keys.sources.cmp import CmpAuthority
 from mailsigil.keys.sources.cmp_protection import Protector, SharedSecret, SignatureProtector
+from mailsigil.keys.sources.cmp_waiting import WaitingRequests
 from mailsigil.keys.sources.embedded import EmbeddedIssuer
 from mailsigil.keys.sources.est import BasicLogin, EstAuthority
 from mailsigil.keys.sources.http import CONNECTIONS, HttpClient, TlsFiles
@@ -97,7 +99,8 @@ def build_issuing(settings: SourceSettings, *, now: Now = utc_now) -> Issuing:
         est = build_est(settings.name, settings.est, settings.timeout, KeyKind(enrolment.key), now)
         return Issuing(est, est if settings.est.server_keygen else None)
     if settings.cmp is not None:
-        return Issuing(build_cmp(settings.name, settings.cmp, settings.timeout, now))
+        state = StateFolder(settings.name, state_folder(settings))
+        return Issuing(build_cmp(settings.cmp, settings.timeout, state, now))
     if settings.openbao is not None and settings.issues:
         bao = settings.openbao
         client = build_bao_client(settings.name, bao, settings.timeout)
@@ -144,8 +147,9 @@ def _est_tls(est: EstSource) -> TlsFiles:
     return TlsFiles(ca_file=est.ca_file, certificate=est.client_certificate, key=est.client_key)
 
 
-def build_cmp(name: str, cmp: CmpSource, timeout: float, now: Now) -> CmpAuthority:
-    """Builds the client of a CMP server."""
+def build_cmp(cmp: CmpSource, timeout: float, state: StateFolder, now: Now) -> CmpAuthority:
+    """Builds the client of a CMP server; what waits for its decision stands in the state folder."""
+    name = state.source
     http = HttpClient(name, cmp.url, tls=TlsFiles(ca_file=cmp.ca_file), timeout=timeout)
     secret = SharedSecret(cmp.reference, SecretFile(name, cmp.secret_file)) if cmp.reference else None
 
@@ -155,7 +159,8 @@ def build_cmp(name: str, cmp: CmpSource, timeout: float, now: Now) -> CmpAuthori
     def trusted() -> tuple[x509.Certificate, ...]:
         return _certificates_in(name, Path(cmp.trusted))
 
-    return CmpAuthority(http, protector=protector, secret=secret, trusted=trusted, now=now)
+    waiting = WaitingRequests(state, now=now)
+    return CmpAuthority(http, protector=protector, secret=secret, trusted=trusted, waiting=waiting, now=now)
 
 
 def build_bao_client(

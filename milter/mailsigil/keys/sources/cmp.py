@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, NoReturn
 
 from asn1crypto import core, csr
 from asn1crypto import x509 as asn1_x509
@@ -14,16 +15,16 @@ from cryptography import x509
 
 from mailsigil.cms.algorithms import Scheme
 from mailsigil.keys.answers import Question, checked_chain
-from mailsigil.keys.errors import Pending, SourceAnswer, SourceRefused, SourceUnavailable
+from mailsigil.keys.errors import Pending, SourceAnswer, SourceError, SourceRefused, SourceUnavailable
 from mailsigil.keys.newkey import CertifiableKey
 from mailsigil.keys.source import HeldKey
 from mailsigil.keys.sources import cmp_asn1 as asn1
 from mailsigil.keys.sources.cmp_messages import (
-    body_value,
+    Transaction,
     confirmation_hash,
-    directory_name,
     dumped,
     key_update,
+    message,
     needs_no_confirmation,
     protected_part,
     said_in,
@@ -34,23 +35,27 @@ from mailsigil.keys.sources.cmp_protection import (
     SignatureProtector,
     check_protection,
 )
+from mailsigil.keys.sources.cmp_waiting import KINDS, MAX_PAUSE, NUMBERS, Waiting, WaitingRequests
 from mailsigil.keys.sources.http import HttpClient
 from mailsigil.keys.subject import SubjectRequest
 
 ACCEPTED: Final = frozenset({0, 1})
 """PKIStatus: accepted, grantedWithMods (RFC 4210 5.2.3)."""
 WAITING: Final = 3
-MAX_WAITING: Final = 1000
-"""Transactions that wait for a decision."""
+DEFAULT_PAUSE: Final = 60
+"""Seconds until a request is asked after again, where the authority names none."""
 
 
-class _Transaction:
-    """One exchange with its identifiers (RFC 4210 5.1.1)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """A certificate for a key: how it is asked for, unless it has been already."""
 
-    def __init__(self) -> None:
-        self.identifier = secrets.token_bytes(16)
-        self.nonce = b""
-        self.theirs = b""
+    request: SubjectRequest
+    new: CertifiableKey
+    kind: str
+    body: Callable[[], Any]
+    protector: Callable[[str], Protector]
+    """What protects the transaction of a request of this kind."""
 
 
 class CmpAuthority:
@@ -63,6 +68,7 @@ class CmpAuthority:
         protector: Callable[[], Protector],
         secret: SharedSecret | None,
         trusted: Callable[[], Sequence[x509.Certificate]],
+        waiting: WaitingRequests,
         now: Callable[[], datetime],
     ) -> None:
         self._http = http
@@ -70,7 +76,7 @@ class CmpAuthority:
         self._secret = secret
         self._trusted = trusted
         self._now = now
-        self._waiting: dict[bytes, tuple[_Transaction, str]] = {}
+        self._waiting = waiting
 
     @property
     def name(self) -> str:
@@ -79,18 +85,37 @@ class CmpAuthority:
 
     def enrol(self, request: SubjectRequest, new: CertifiableKey) -> tuple[bytes, ...]:
         """Has a new key certified by a PKCS#10 request (RFC 9483 4.1.4)."""
-        body = ("p10cr", csr.CertificationRequest.load(new.csr))
-        return self._certified(request, new, body, self._protector(), expected="cp")
+        return self._certified(
+            _Wish(
+                request=request,
+                new=new,
+                kind="p10cr",
+                body=lambda: csr.CertificationRequest.load(new.csr),
+                protector=lambda kind: self._protector(),
+            )
+        )
 
     def renew(self, request: SubjectRequest, new: CertifiableKey, *, current: HeldKey) -> tuple[bytes, ...]:
         """Has the next key certified, authenticated by the current one (RFC 9483 4.1.3)."""
         old = x509.load_der_x509_certificate(current.chain[0])
-        scheme = Scheme(current.key.credential.schemes[0])
-        protector = SignatureProtector(
-            current.chain, scheme, lambda data: current.key.sign(scheme.value, data)
+
+        def protector(kind: str) -> Protector:
+            if kind != "kur":  # What waits was begun as a first request, and goes on as one.
+                return self._protector()
+            scheme = Scheme(current.key.credential.schemes[0])
+            return SignatureProtector(
+                current.chain, scheme, lambda data: current.key.sign(scheme.value, data)
+            )
+
+        return self._certified(
+            _Wish(
+                request=request,
+                new=new,
+                kind="kur",
+                body=lambda: [key_update(new, old)],
+                protector=protector,
+            )
         )
-        body = ("kur", [key_update(new, old)])
-        return self._certified(request, new, body, protector, expected="kup")
 
     def revoke(self, certificate: bytes) -> None:
         """Has a certificate revoked (RFC 9483 4.2)."""
@@ -104,46 +129,88 @@ class CmpAuthority:
             "cert_details": {"serial_number": old.serial_number, "issuer": old.issuer},
             "crl_entry_details": [reason],
         }
-        answer = self._exchange(_Transaction(), ("rr", [details]), self._protector())
+        answer = self._exchange(Transaction(), ("rr", [details]), self._protector())
         statuses = self._expect(answer, "rp")["status"]
         if len(statuses) != 1:
             raise self._wrong("the answer to a revocation has not exactly one outcome")
         self._require_accepted(statuses[0])
 
-    def _certified(
-        self,
-        request: SubjectRequest,
-        new: CertifiableKey,
-        body: tuple[str, Any],
-        protector: Protector,
-        *,
-        expected: str,
-    ) -> tuple[bytes, ...]:
-        waiting = self._waiting.pop(new.spki, None)
-        if waiting is None:
-            transaction, number = _Transaction(), -1 if body[0] == "p10cr" else 0
-            answer = self._exchange(transaction, body, protector)
-        else:
-            transaction, number = waiting[0], -1 if waiting[1] == "cp" else 0
-            answer = self._exchange(transaction, ("poll_req", [{"cert_req_id": number}]), protector)
+    def _certified(self, wish: _Wish) -> tuple[bytes, ...]:
+        waiting = self._waiting.find(wish.request, wish.new)
+        if waiting is not None:
+            return self._asked_after(wish, waiting)
+        transaction, protector = Transaction(), wish.protector(wish.kind)
+        answer = self._exchange(transaction, (wish.kind, wish.body()), protector)
+        response = self._response(answer, wish.kind)
+        if response["status"]["status"].native != WAITING:
+            return self._accept(wish, transaction, answer, response, protector)
+        number = response["cert_req_id"].native
+        if number not in NUMBERS:
+            raise self._wrong("the answer belongs to a request that was not made")
+        begun = self._now()
+        waiting = Waiting(
+            identifier=transaction.identifier,
+            asked=transaction.nonce,
+            theirs=transaction.theirs,
+            kind=wish.kind,
+            number=number,
+            begun=begun,
+            again=begun,
+        )
+        # Before it is asked after: whatever becomes of that answer, the next try goes on from here.
+        self._waiting.keep(wish.request, wish.new, waiting)
+        return self._asked_after(wish, waiting)
+
+    def _asked_after(self, wish: _Wish, waiting: Waiting) -> tuple[bytes, ...]:
+        """RFC 9483 4.4: asks whether a request is decided, in the transaction that it was made in."""
+        left = waiting.again - self._now()
+        # RFC 9810 5.3.22: not before checkAfter. More than ever was agreed is a clock that was put back.
+        if timedelta(0) < left <= MAX_PAUSE:
+            raise Pending(self.name, retry_after=max(1.0, left.total_seconds()))
+        transaction, protector, answer = self._polled(wish, waiting)
+        waiting = replace(waiting, theirs=transaction.theirs)
         if answer["body"].name == "poll_rep":
-            self._wait(new, transaction, expected, answer)
-        responses = self._expect(answer, expected)["response"]
+            items = answer["body"].chosen
+            self._wait(wish, waiting, items[0]["check_after"].native if len(items) else DEFAULT_PAUSE)
+        try:
+            response = self._response(answer, waiting.kind)
+        except SourceError:
+            # RFC 9810 5.3.21: an error ends the transaction.
+            self._waiting.end(wish.request)
+            raise
+        if response["status"]["status"].native == WAITING:
+            self._wait(wish, waiting, DEFAULT_PAUSE)
+        self._waiting.end(wish.request)
+        return self._accept(wish, transaction, answer, response, protector)
+
+    def _polled(self, wish: _Wish, waiting: Waiting) -> tuple[Transaction, Protector, asn1.Message]:
+        """Asks once; gives what belongs to the answer, which is the authority's own word."""
+        transaction = Transaction()
+        transaction.identifier, transaction.theirs = waiting.identifier, waiting.theirs
+        transaction.asked = waiting.asked
+        try:
+            protector = wish.protector(waiting.kind)
+            answer = self._exchange(transaction, ("poll_req", [{"cert_req_id": waiting.number}]), protector)
+        except SourceError as error:
+            # Nobody who may decide has said anything: the request waits on, and is asked after again. A no
+            # or a wrong answer would cost it its key.
+            raise SourceUnavailable(
+                self.name, f"asking after the request that waits there failed: {error.sentence}", error.mend
+            ) from error
+        return transaction, protector, answer
+
+    def _response(self, answer: asn1.Message, kind: str) -> asn1.CertResponse:
+        """What became of a request of this kind."""
+        responses = self._expect(answer, KINDS[kind])["response"]
         if len(responses) != 1:
             raise self._wrong("the answer holds not exactly one outcome")
-        if responses[0]["status"]["status"].native == WAITING:
-            polled = self._exchange(transaction, ("poll_req", [{"cert_req_id": number}]), protector)
-            if polled["body"].name == "poll_rep":
-                self._wait(new, transaction, expected, polled)
-            answer = polled
-            responses = self._expect(answer, expected)["response"]
-        return self._accept(request, new, transaction, answer, responses[0], protector)
+        response: asn1.CertResponse = responses[0]
+        return response
 
     def _accept(
         self,
-        request: SubjectRequest,
-        new: CertifiableKey,
-        transaction: _Transaction,
+        wish: _Wish,
+        transaction: Transaction,
         answer: asn1.Message,
         response: asn1.CertResponse,
         protector: Protector,
@@ -158,7 +225,9 @@ class CmpAuthority:
             loaded = [x509.load_der_x509_certificate(each) for each in certificates[:32]]
         except ValueError as error:
             raise self._wrong("a certificate in the answer cannot be read") from error
-        question = Question(source=self.name, address=request.address, now=self._now(), spki=new.spki)
+        question = Question(
+            source=self.name, address=wish.request.address, now=self._now(), spki=wish.new.spki
+        )
         chain = checked_chain(question, loaded)
         if not needs_no_confirmation(answer):
             digest = hashlib.new(confirmation_hash(loaded[0]), leaf).digest()
@@ -168,10 +237,12 @@ class CmpAuthority:
         return chain
 
     def _exchange(
-        self, transaction: _Transaction, body: tuple[str, Any], protector: Protector
+        self, transaction: Transaction, body: tuple[str, Any], protector: Protector
     ) -> asn1.Message:
         transaction.nonce = secrets.token_bytes(16)
-        sent = self._message(transaction, body, protector)
+        trusted = self._trusted()
+        recipient = trusted[0].subject if trusted else x509.Name([])
+        sent = message(transaction, body, protector, recipient=recipient, time=self._now())
         answer = self._http.request(
             "POST",
             "",
@@ -196,68 +267,42 @@ class CmpAuthority:
             )
         return self._understood(transaction, answer.body)
 
-    def _message(self, transaction: _Transaction, body: tuple[str, Any], protector: Protector) -> bytes:
-        algorithm = protector.algorithm()
-        header: dict[str, Any] = {
-            "pvno": 2,
-            "sender": directory_name(protector.sender),
-            "recipient": directory_name(self._recipient()),
-            "message_time": self._now().replace(microsecond=0),
-            "protection_alg": algorithm,
-            "transaction_id": transaction.identifier,
-            "sender_nonce": transaction.nonce,
-        }
-        if protector.key_id:
-            header["sender_kid"] = protector.key_id
-        if transaction.theirs:
-            header["recip_nonce"] = transaction.theirs
-        if body[0] in ("p10cr", "kur"):
-            header["general_info"] = [{"type": asn1.IMPLICIT_CONFIRM, "value": core.Any(core.Null())}]
-        message = asn1.Message({"header": header, "body": asn1.Body(name=body[0], value=body_value(*body))})
-        data = protected_part(message)
-        message["protection"] = core.OctetBitString(protector.protect(algorithm, data))
-        if protector.extra_certificates:
-            message["extra_certs"] = [asn1_x509.Certificate.load(one) for one in protector.extra_certificates]
-        encoded: bytes = message.dump()
-        return encoded
-
-    def _understood(self, transaction: _Transaction, body: bytes) -> asn1.Message:
+    def _understood(self, transaction: Transaction, body: bytes) -> asn1.Message:
         try:
-            message: asn1.Message = asn1.Message.load(body, strict=True)
-            header, kind = message["header"], message["body"].name
-            data = protected_part(message)
+            answer: asn1.Message = asn1.Message.load(body, strict=True)
+            header, kind = answer["header"], answer["body"].name
+            data = protected_part(answer)
             identifier, nonce = header["transaction_id"].native, header["recip_nonce"].native
         except (ValueError, TypeError, KeyError) as error:
             raise self._wrong("the answer is no CMP message that can be read, or it is cut off") from error
-        if kind == "error" and isinstance(message["protection"], core.Void):
+        if kind == "error" and isinstance(answer["protection"], core.Void):
             # RFC 9483 3.6.4: one who could not even check our message may answer so. It changes nothing.
-            raise self._refused(message["body"].chosen["status"])
+            raise self._refused(answer["body"].chosen["status"])
         check_protection(
-            self.name, message, data, secret=self._secret, trusted=self._trusted(), now=self._now()
+            self.name, answer, data, secret=self._secret, trusted=self._trusted(), now=self._now()
         )
-        if identifier != transaction.identifier or nonce != transaction.nonce:
+        # RFC 9483 4.4: a delayed answer may name the nonce of the request that it answers.
+        delayed = {transaction.asked} if transaction.asked and kind != "poll_rep" else set()
+        if identifier != transaction.identifier or nonce not in {transaction.nonce, *delayed}:
             raise self._wrong("the answer belongs to another request")
+        transaction.asked = transaction.asked if kind == "poll_rep" else b""
         transaction.theirs = header["sender_nonce"].native or b""
-        return message
+        return answer
 
-    def _expect(self, message: asn1.Message, kind: str) -> Any:
-        name = message["body"].name
+    def _expect(self, answer: asn1.Message, kind: str) -> Any:
+        name = answer["body"].name
         if name == "error":
-            raise self._refused(message["body"].chosen["status"])
+            raise self._refused(answer["body"].chosen["status"])
         if name != kind:
             raise self._wrong(f"the answer is {name} where {kind} should be")
-        return message["body"].chosen
+        return answer["body"].chosen
 
-    def _wait(
-        self, new: CertifiableKey, transaction: _Transaction, expected: str, answer: asn1.Message
-    ) -> None:
-        """Keeps the transaction, so that the next try asks after it, and says when that may be."""
-        while len(self._waiting) >= MAX_WAITING:
-            del self._waiting[next(iter(self._waiting))]
-        self._waiting[new.spki] = (transaction, expected)
-        items = answer["body"].chosen
-        seconds = items[0]["check_after"].native if len(items) else 60
-        raise Pending(self.name, retry_after=float(min(max(1, seconds), 86_400)))
+    def _wait(self, wish: _Wish, waiting: Waiting, seconds: int) -> NoReturn:
+        """Writes down that it waits on, so that the next try asks after it, and says when that may be."""
+        pause = min(max(1, seconds), int(MAX_PAUSE.total_seconds()))
+        again = self._now() + timedelta(seconds=pause)
+        self._waiting.keep(wish.request, wish.new, replace(waiting, again=again))
+        raise Pending(self.name, retry_after=float(pause))
 
     def _require_accepted(self, status: asn1.StatusInfo) -> None:
         if status["status"].native not in ACCEPTED:
@@ -269,10 +314,6 @@ class CmpAuthority:
             f"it refuses the request: {said_in(status)}",
             "Correct login or request, or look at that service",
         )
-
-    def _recipient(self) -> x509.Name:
-        trusted = self._trusted()
-        return trusted[0].subject if trusted else x509.Name([])
 
     def _wrong(self, sentence: str) -> SourceAnswer:
         return SourceAnswer(self.name, sentence, "Look at that service's log")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+from datetime import datetime
 from typing import Any, Final
 
 from asn1crypto import core, keys
@@ -11,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailsigil.keys.newkey import CertifiableKey, subject_name
 from mailsigil.keys.sources import cmp_asn1 as asn1
-from mailsigil.keys.sources.cmp_protection import signature_algorithm
+from mailsigil.keys.sources.cmp_protection import Protector, signature_algorithm
 
 _FAILURES: Final = (
     "badAlg",
@@ -43,6 +45,51 @@ _FAILURES: Final = (
     "duplicateCertReq",
 )
 """PKIFailureInfo, by its bits (RFC 4210 5.2.3)."""
+
+
+class Transaction:
+    """One exchange with its identifiers (RFC 4210 5.1.1)."""
+
+    def __init__(self) -> None:
+        self.identifier = secrets.token_bytes(16)
+        self.nonce = b""
+        self.theirs = b""
+        self.asked = b""
+        """The nonce of the request, while it is asked after."""
+
+
+def message(
+    transaction: Transaction,
+    body: tuple[str, Any],
+    protector: Protector,
+    *,
+    recipient: x509.Name,
+    time: datetime,
+) -> bytes:
+    """The next message of a transaction, protected, DER. Raises SourceError."""
+    algorithm = protector.algorithm()
+    header: dict[str, Any] = {
+        "pvno": 2,
+        "sender": directory_name(protector.sender),
+        "recipient": directory_name(recipient),
+        "message_time": time.replace(microsecond=0),
+        "protection_alg": algorithm,
+        "transaction_id": transaction.identifier,
+        "sender_nonce": transaction.nonce,
+    }
+    if protector.key_id:
+        header["sender_kid"] = protector.key_id
+    if transaction.theirs:
+        header["recip_nonce"] = transaction.theirs
+    if body[0] in ("p10cr", "kur"):
+        header["general_info"] = [{"type": asn1.IMPLICIT_CONFIRM, "value": core.Any(core.Null())}]
+    sent = asn1.Message({"header": header, "body": asn1.Body(name=body[0], value=body_value(*body))})
+    data = protected_part(sent)
+    sent["protection"] = core.OctetBitString(protector.protect(algorithm, data))
+    if protector.extra_certificates:
+        sent["extra_certs"] = [asn1_x509.Certificate.load(one) for one in protector.extra_certificates]
+    encoded: bytes = sent.dump()
+    return encoded
 
 
 def key_update(new: CertifiableKey, old: x509.Certificate) -> asn1.CertReqMsg:
