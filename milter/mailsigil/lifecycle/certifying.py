@@ -80,7 +80,7 @@ class Certifying:
             remark = self._disown(place, seat, lost)
         elif lost is not None and not knows:
             remark = self._doubt(place, seat, lost)
-        current = files.held_key(request.address) if step.kind is Kind.RENEW else None
+        current = files.held_key(request.address) if _is_renewal(seat, step, request) else None
 
         def ask() -> tuple[bytes, ...]:
             if current is not None:
@@ -200,6 +200,15 @@ def recall(place: Workplace, request: SubjectRequest, new: CertifiableKey) -> tu
     Raises NotSupported where an authority that usually knows cannot tell, and other SourceErrors.
     """
     return place.issuer.recall(request, new) if isinstance(place.issuer, Recalls) else None
+
+
+def _is_renewal(seat: Turnover, step: Action, request: SubjectRequest) -> bool:
+    """What signs now says the same, and vouches for its successor; also where that was asked for before."""
+    if step.kind is Kind.RESUME:
+        # Who goes on with a request shows himself as before: RFC 9483 4.1.3 (CMP), RFC 7030 4.2.2 (EST).
+        signing = seat.issued()
+        return signing is not None and signing.request == request
+    return step.kind is Kind.RENEW
 
 
 def _take_back(place: Workplace, der: bytes) -> None:
