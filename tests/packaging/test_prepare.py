@@ -62,8 +62,8 @@ def machine(tmp_path: Path) -> Machine:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        pytest.param(["walk"], 'prepare: the purpose is run, test or bench, not "walk"\n', id="unknown"),
-        pytest.param(["run", "test"], "prepare: one purpose at a time: run, test or bench\n", id="two"),
+        pytest.param(["walk"], 'prepare: the purpose is run, test, bench or deb, not "walk"\n', id="unknown"),
+        pytest.param(["run", "test"], "prepare: one purpose at a time: run, test, bench or deb\n", id="two"),
     ],
 )
 def test_wrong_use(arguments: list[str], sentence: str, machine: Machine) -> None:
