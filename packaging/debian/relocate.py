@@ -2,9 +2,9 @@
 
     relocate.py ROOT HOME LIST
 
-ROOT/HOME is the environment, without pip. What names the folder of its building is rewritten or goes, and with
-it what only people who develop would use: scripts of other packages, headers, their manual pages. LIST gets the
-name, version and licence of each Python package.
+ROOT/HOME is the environment, without pip. What names the folder of its building is rewritten or goes, and
+with it what only people who develop would use: scripts of other packages, headers, their manual pages. LIST
+gets the name, version and licence of each Python package.
 """
 
 import base64
@@ -67,7 +67,8 @@ def _correct(record: Path, packages: Path) -> None:
 
 def _line(package: Distribution) -> str:
     stated = package.metadata
-    words = stated["License-Expression"] or _classified(package) or (stated["License"] or "").partition("\n")[0]
+    first_line = (stated["License"] or "").partition("\n")[0]
+    words = stated["License-Expression"] or _classified(package) or first_line
     return f"{stated['Name']} {stated['Version']} ({words or 'see its .dist-info folder'})"
 
 
