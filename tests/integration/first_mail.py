@@ -1,7 +1,7 @@
 """Follows contrib/postfix/README.md on a sandboxed machine, every command of it, and sends real mail.
 
     first_mail.py story ROOT WORK     everything but the installation, on a network of its own
-    first_mail.py install ROOT WORK   the installation alone
+    first_mail.py install ROOT WORK   the installation into a virtual environment alone
 
 Ends with status 0 if every block succeeded and every mail was treated as the page says.
 """
@@ -52,12 +52,18 @@ maillog_file = /var/log/mail.log
 """
 
 
-def story(root: Path, work: Path) -> None:
-    """The page from its second step to its end."""
+def commands(root: Path) -> list[Fence]:
+    """The page's blocks to run: the package (packaging/deb_life.py), the environment, and the rest."""
     page = root / "contrib" / "postfix" / "README.md"
     blocks = [block for block in fences(page) if block.language == "sh"]
-    if "/opt/mailsigil" not in blocks[0].text:
-        raise AssertionError("the first block is not the installation any more")
+    for block, word in zip(blocks, ("make deb", "/opt/mailsigil", "sysusers"), strict=False):
+        _expect(word in block.text, f"the block at line {block.line} is another than it was")
+    return blocks
+
+
+def story(root: Path, work: Path) -> None:
+    """The page from its second step to its end."""
+    blocks = commands(root)
     _stand_in_for_installation(root)
     checkout = _copy(root, work)
     with Sink() as sink, OpenDkim(SPOOL / "opendkim", "bank.example") as dkim:
@@ -66,10 +72,10 @@ def story(root: Path, work: Path) -> None:
         with dns:
             _postfix_before(sink.port)
             mail = Mail(sink)
-            for block in blocks[1:]:
+            for block in blocks[2:]:
                 if "postfix reload" in block.text:
                     _paste(root)
-                _run(block, checkout)
+                run(block, checkout)
                 if "postfix reload" in block.text:
                     wait_until(lambda: accepts(("127.0.0.1", 587)), what="the submission port")
                     mail.signed_goes_out_and_comes_in()
@@ -123,11 +129,8 @@ class Mail:
 
 
 def install(root: Path, work: Path) -> None:
-    """The first block alone: it needs a network, or packages at hand."""
-    block = next(
-        block for block in fences(root / "contrib" / "postfix" / "README.md") if block.language == "sh"
-    )
-    _run(block, _copy(root, work))
+    """Into a virtual environment: it needs a network, or packages at hand."""
+    run(commands(root)[1], _copy(root, work))
     subprocess.run(["mailsigil", "--version"], check=True, cwd="/")
 
 
@@ -187,7 +190,8 @@ def _paste(root: Path) -> None:
             own.write(example)
 
 
-def _run(block: Fence, folder: Path) -> None:
+def run(block: Fence, folder: Path) -> None:
+    """Run a block; raises :class:`AssertionError` with what it said, if it fails."""
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", block.text], cwd=folder, capture_output=True)
     if done.returncode != 0:
         said = (done.stdout + done.stderr).decode("utf-8", "replace")

@@ -14,6 +14,7 @@ import ctypes
 import os
 import resource
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +22,7 @@ import sys
 import time
 from pathlib import Path
 
-UNITS = Path("/etc/systemd/system")
+UNITS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"))
 STATE = Path("/run/manager")
 JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
 JOURNAL = STATE / "journal"
@@ -41,23 +42,57 @@ def keep_journal() -> None:
 
 
 def systemctl(arguments: list[str]) -> None:
-    """The verbs that the documentation uses."""
+    """The verbs that the documentation and the Debian package use."""
     verb, *units = [argument for argument in arguments if not argument.startswith("-")]
     for name in units:
-        unit = _read(UNITS / (name if name.endswith(".service") else f"{name}.service"))
+        name = name.removesuffix(".service")
+        unit = _read(name)
         if verb == "enable" and "--now" in arguments:
-            _start(name.removesuffix(".service"), unit)
-        elif verb in {"reload", "stop"}:
-            number = signal.SIGHUP if verb == "reload" else signal.SIGTERM
-            os.kill(int((STATE / name.removesuffix(".service")).read_text()), number)
+            _start(name, unit)
+        elif verb == "reload":
+            os.kill(_process(name), signal.SIGHUP)
+        elif verb in {"stop", "try-restart"}:
+            if (STATE / name).exists():
+                _stop(name, unit)
+                if verb == "try-restart":
+                    _start(name, unit)
         else:
             raise SystemExit(f"manager: {verb} is not known here")
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read(name: str) -> dict[str, str]:
+    file = name if name.endswith(".socket") else f"{name}.service"
+    path = next(folder / file for folder in UNITS if (folder / file).exists())
     lines = path.read_text(encoding="utf-8").splitlines()
     pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
     return {key: value for key, _, value in pairs}
+
+
+def _process(name: str) -> int:
+    return int((STATE / name).read_text())
+
+
+def _stop(name: str, unit: dict[str, str]) -> None:
+    process = _process(name)
+    os.kill(process, signal.SIGTERM)
+    deadline = time.monotonic() + 30
+    while _runs(process):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"manager: {name} does not stop")
+        time.sleep(0.05)
+    (STATE / name).unlink()
+    (STATE / f"{name}.notify").unlink()
+    if "RuntimeDirectory" in unit:
+        shutil.rmtree(Path("/run") / unit["RuntimeDirectory"])
+
+
+def _runs(process: int) -> bool:
+    """Whether it does; who has ended may be waited for by nobody here."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 def _start(name: str, unit: dict[str, str]) -> None:
