@@ -41,14 +41,22 @@ def main() -> None:
 def _tidy(environment: Path) -> None:
     for path in environment.iterdir():
         if path.name not in KEPT:
-            shutil.rmtree(path)
+            _remove(path)
     for path in (environment / "bin").iterdir():
         if not path.name.startswith("python") and path.name != "mailsigil":
             path.unlink()
     for path in (environment / "share").iterdir():
         if path.name != "mailsigil":
-            shutil.rmtree(path)
+            _remove(path)
     for path in environment.glob("lib/python3*/site-packages/*.dist-info/direct_url.json"):
+        path.unlink()
+
+
+def _remove(path: Path) -> None:
+    # Newer Pythons put a .gitignore beside the folders.
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
         path.unlink()
 
 
