@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field as with_default
 from enum import Enum
@@ -24,6 +25,7 @@ from mailsigil.cms.recipients import KeyScheme, RecipientIdentifier, WrappedKey
 from mailsigil.cms.values import certificate_identity
 from mailsigil.keys.decryption_protocol import DecryptionCertificate
 from mailsigil.keys.errors import KeyAgentRefused, KeyServiceError, Refusal
+from mailsigil.message.address import Address, AddressError
 from mailsigil.message.decoding import decode_transfer
 from mailsigil.message.field_lines import header_fault
 from mailsigil.message.fields import Field
@@ -193,7 +195,7 @@ def _is_envelope(message: Message, parts: DecryptionParts) -> bool:
 def _candidates(enveloped: Enveloped, addresses: Sequence[str], keys: ContentKeys) -> list[_Candidate]:
     """Our keys among the recipients', the newest certificate first."""
     found: list[_Candidate] = []
-    for address in dict.fromkeys(address.lower() for address in addresses):
+    for address in _keys_of(addresses):
         for ours in _certificates(address, keys):
             names = _names_of(ours.certificate)
             found.extend(
@@ -202,6 +204,15 @@ def _candidates(enveloped: Enveloped, addresses: Sequence[str], keys: ContentKey
                 if recipient.identifier in names and recipient.wrapped.scheme is not KeyScheme.UNKNOWN
             )
     return found
+
+
+def _keys_of(addresses: Sequence[str]) -> tuple[str, ...]:
+    """The addresses as the key agent wants them, each once; what is none has no certificate."""
+    found: dict[str, None] = {}
+    for address in addresses:
+        with suppress(AddressError):
+            found[Address.parse(address).key] = None
+    return tuple(found)
 
 
 def _certificates(address: str, keys: ContentKeys) -> tuple[DecryptionCertificate, ...]:

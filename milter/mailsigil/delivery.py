@@ -14,6 +14,7 @@ from typing import Final
 
 from mailsigil.decryption import Closed, DecryptionParts, NotOpened, Opened, open_message
 from mailsigil.directory.api import DirectoryUnavailable
+from mailsigil.folding import fold
 from mailsigil.inbound import InboundParts, inbound
 from mailsigil.message.address import Address, AddressError
 from mailsigil.message.author import Author, parse_author
@@ -69,7 +70,7 @@ class DeliveryParts:
     decryption: DecryptionParts
     inbound: InboundParts
     choice: Callable[[str], Unauthenticated | None]
-    """What is decrypted of an address's mail (in lower case); None: nothing. It may raise
+    """What is decrypted of an address's mail (folded); None: nothing. It may raise
     DirectoryUnavailable."""
 
 
@@ -135,7 +136,7 @@ def deliver(
 def _wanted(
     addresses: Sequence[str], choice: Callable[[str], Unauthenticated | None]
 ) -> dict[str, Unauthenticated]:
-    chosen = {address: choice(address.lower()) for address in addresses}
+    chosen = {address: choice(fold(address)) for address in addresses}
     return {address: said for address, said in chosen.items() if said is not None}
 
 

@@ -21,7 +21,7 @@ _SAID: Final = {
 }
 
 Choice = Callable[[str], Unauthenticated | None]
-"""From an address (in lower case) to what is decrypted of its mail; None: nothing."""
+"""From an address (folded) to what is decrypted of its mail; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -306,6 +306,14 @@ def wrapped_for_bob(folder: Path) -> Any:
     return parse_enveloped(BytesSource(cms)).recipients[0].wrapped
 
 
+@pytest.mark.parametrize("address", ["Bob@bank.example", "bob@BANK.example", "bob"])
+def test_an_address_that_is_not_in_key_form_is_refused(address: str, tmp_path: Path) -> None:
+    desk = DecryptionDesk(lambda: [FixedKeys([person("rsa").soft_key(tmp_path)])])
+    with pytest.raises(KeyAgentRefused) as caught:
+        desk.find(address)
+    assert caught.value.reason is Refusal.MALFORMED
+
+
 def test_the_key_of_another_address_is_nobodys(tmp_path: Path) -> None:
     desk = DecryptionDesk(lambda: [FixedKeys([person("rsa").soft_key(tmp_path)])])
     (ours,) = desk.find(BOB)

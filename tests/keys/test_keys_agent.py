@@ -55,10 +55,30 @@ def sign(agent: KeyAgent, **changes: object) -> bytes:
 
 
 def test_what_is_valid_now_is_found_source_by_source(agent: KeyAgent, alice: Employee) -> None:
-    found = agent.find("ALICE@bank.example")
+    found = agent.find(ALICE)
     assert [credential.schemes[0] for credential in found] == ["ecdsa-sha256", "ecdsa-sha384"]
     assert found[0].certificate == alice.certificate.public_bytes(Encoding.DER)
     assert agent.find("nobody@bank.example") == ()
+
+
+@pytest.mark.parametrize(
+    "address", ["ALICE@bank.example", "alice@b\u00e4nk.example", "alice", "@bank.example"]
+)
+def test_an_address_that_is_not_in_key_form_is_refused(agent: KeyAgent, address: str) -> None:
+    with pytest.raises(KeyAgentRefused) as caught:
+        agent.find(address)
+    assert caught.value.reason is Refusal.MALFORMED
+
+
+def test_the_kelvin_sign_is_no_k(tmp_path: Path) -> None:
+    kim = employee(addresses=("kim@bank.example",))
+    agent = KeyAgent([FixedKeys([soft(tmp_path, "kim", kim)])], now=lambda: NOW)
+    key_id = agent.find("kim@bank.example")[0].key_id
+    assert agent.find("\u212aim@bank.example") == ()
+    with pytest.raises(KeyAgentRefused):
+        agent.sign(
+            key_id=key_id, address="\u212aim@bank.example", scheme="ecdsa-sha256", data=b"d", peer_uid=7
+        )
 
 
 def test_a_signature_verifies_and_is_audited(
@@ -75,12 +95,21 @@ def test_a_signature_verifies_and_is_audited(
     [
         ({"key_id": "0" * 32}, Refusal.UNKNOWN_KEY),
         ({"address": "bob@bank.example"}, Refusal.ADDRESS),
-        ({"address": "@bank.example"}, Refusal.ADDRESS),
+        ({"address": "@bank.example"}, Refusal.MALFORMED),
+        ({"address": "Alice@bank.example"}, Refusal.MALFORMED),
         ({"scheme": "ed25519"}, Refusal.SCHEME),
         ({"scheme": "ecdsa-sha1"}, Refusal.SCHEME),
         ({"data": b""}, Refusal.MALFORMED),
     ],
-    ids=["no such key", "another address", "no local part", "another kind's scheme", "no scheme", "nothing"],
+    ids=[
+        "no such key",
+        "another address",
+        "no local part",
+        "capital",
+        "another kind's scheme",
+        "no scheme",
+        "nothing",
+    ],
 )
 def test_refusals_are_audited(
     agent: KeyAgent, changes: dict[str, object], reason: Refusal, caplog: pytest.LogCaptureFixture
@@ -185,7 +214,7 @@ def test_local_keys_behave_like_the_client(tmp_path: Path, alice: Employee) -> N
     key = put(tmp_path, "key.pem", alice.key_pem(b"open"), mode=0o644)
     keys = LocalKeys.load(certificate, key, passphrase=b"open", now=lambda: NOW)
     assert keys.addresses == (ALICE,)
-    (credential,) = keys.find("Alice@bank.example")
+    (credential,) = keys.find(ALICE)
     signature = keys.sign(key_id=credential.key_id, address=ALICE, scheme=credential.schemes[0], data=b"data")
     verify_with(alice.key.public_key(), Scheme.ECDSA_SHA256, signature, b"data")
     with pytest.raises(KeyAgentRefused):

@@ -252,6 +252,7 @@ def test_life_ends_with_the_issuer(authority: Authority, tmp_path: Path) -> None
         ("../../etc/x@bank.example", "%2E./../etc/x".replace("/", "%2F") + "@bank.example.pem"),
         ("a*b'$c@bank.example", "a%2Ab%27%24c@bank.example.pem"),
         ("a+tag@bank.example", "a+tag@bank.example.pem"),
+        ("\u212aim@bank.example", "%E2%84%AAim@bank.example.pem"),
         ("%41@bank.example", "%2541@bank.example.pem"),
     ],
 )

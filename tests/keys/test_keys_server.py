@@ -101,6 +101,20 @@ def test_find_and_sign_over_the_socket(agent: KeyAgent, path: Path, alice: Emplo
         assert caught.value.reason is Refusal.UNKNOWN_KEY
 
 
+def test_nobody_is_signed_for_with_the_key_of_a_lookalike(tmp_path: Path, path: Path) -> None:
+    folder = tmp_path / "keys"
+    folder.mkdir()
+    put_employee(folder, "kim", employee(addresses=("kim@bank.example",)))
+    source = KeyFolder(folder)
+    source.reload()
+    client = KeyAgentClient(path)
+    with running(KeyAgent([source], now=lambda: NOW), path):
+        (kim,) = client.find("kim@bank.example")
+        assert client.find("\u212aim@bank.example") == ()  # the Kelvin sign, which str.lower() makes a k
+        with pytest.raises(KeyAgentRefused):
+            client.sign(key_id=kim.key_id, address="\u212aim@bank.example", scheme=kim.schemes[0], data=b"x")
+
+
 def test_threads_share_a_client(agent: KeyAgent, path: Path, alice: Employee) -> None:
     client = KeyAgentClient(path)
     made: dict[bytes, bytes] = {}

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from mailsigil.config.authority import EnrolRule
+from mailsigil.folding import fold
 from mailsigil.keys.profile import RequestError, Subject
 from mailsigil.pki.level import asserted_levels, claimed_level
 from mailsigil.pki.names import CertificateNames
@@ -91,8 +92,8 @@ def renewable(certificate: x509.Certificate) -> Subject:
 
 def covers(pattern: str, address: str) -> bool:
     """Tells whether an address is one of a pattern's; the letter case does not matter."""
-    local, _, domain = address.lower().rpartition("@")
-    wanted, _, place = pattern.lower().rpartition("@")
+    local, _, domain = fold(address).rpartition("@")
+    wanted, _, place = fold(pattern).rpartition("@")
     if wanted not in ("*", local):
         return False
     if place.startswith("*."):

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 from mailsigil.ca.grants import Wish
+from mailsigil.folding import fold
 from mailsigil.keys.profile import PublicKey
 from mailsigil.pki.names import certificate_addresses, clean_name, normalise_address
 
@@ -67,8 +68,8 @@ def same_subject(request: CertificationRequest, certificate: x509.Certificate) -
     asked = {(part.oid, part.value) for part in request.csr.subject}
     if asked != {(part.oid, part.value) for part in certificate.subject}:
         return False
-    wanted = {address.lower() for address in request.wish.addresses}
-    return not wanted or wanted == {address.lower() for address in certificate_addresses(certificate)}
+    wanted = {fold(address) for address in request.wish.addresses}
+    return not wanted or wanted == {fold(address) for address in certificate_addresses(certificate)}
 
 
 def _der(body: bytes) -> bytes:

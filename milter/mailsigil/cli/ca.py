@@ -17,6 +17,7 @@ from mailsigil.cli.ca_pending import pending
 from mailsigil.cli.logs import start_logging
 from mailsigil.cli.misuse import Misuse
 from mailsigil.config.settings import LogSettings
+from mailsigil.folding import fold
 from mailsigil.keys.authority import Authority, AuthorityError
 from mailsigil.keys.authority_files import load_settings
 from mailsigil.keys.hygiene import allow_memory_lock, guard_memory
@@ -185,7 +186,7 @@ def list_certificates(directory: Path, as_json: bool, address: str) -> None:
     except AuthorityError as error:
         raise Misuse(str(error)) from error
     now = datetime.now(UTC)
-    rows = [_row(entry, now) for entry in entries if address.lower() in ("", entry.address.lower())]
+    rows = [_row(entry, now) for entry in entries if fold(address) in ("", fold(entry.address))]
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return

@@ -30,6 +30,7 @@ from mailsigil.cli.options import settings_option
 from mailsigil.cli.sync_shown import report_values
 from mailsigil.clock import utc_now
 from mailsigil.config.settings import Settings
+from mailsigil.folding import fold
 from mailsigil.keys.admin import AdminClient, ListedKey
 from mailsigil.keys.errors import KeyServiceError
 from mailsigil.keys.files import address_file_name
@@ -317,13 +318,13 @@ def _inside(der: bytes) -> dict[str, Any]:
 def _at_hand(settings: Settings, address: str) -> list[ListedKey]:
     try:
         keys = AdminClient(Path(settings.keyd.admin_path)).listed()
-        return [key for key in keys if not address or address.lower() in key.addresses]
+        return [key for key in keys if not address or fold(address) in key.addresses]
     except KeyServiceError as error:
         raise Misuse(str(error)) from error
 
 
 def _is_meant(key: ListedKey, which: str) -> bool:
-    word = which.lower()
+    word = fold(which)
     return word in key.addresses or word in (key.serial, key.key_id)
 
 

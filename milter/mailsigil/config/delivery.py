@@ -10,12 +10,13 @@ from pydantic import AfterValidator, Field
 from mailsigil.config.directories import MailDomain
 from mailsigil.config.fields import AbsolutePath, List, OptionalUser, UserName
 from mailsigil.config.section import Section
+from mailsigil.folding import fold
 
 _ADDRESS: Final = re.compile(r"[^\s@\x00-\x1f\x7f]{1,64}@[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?")
 
 
 def _address(text: str) -> str:
-    if not _ADDRESS.fullmatch(text) or text != text.lower():
+    if not _ADDRESS.fullmatch(text) or text != fold(text):
         raise ValueError(f'"{text}" is no mail address in lower case; write one like "bob@bank.example"')
     return text
 

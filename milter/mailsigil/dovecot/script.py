@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
+from mailsigil.folding import fold
 from mailsigil.message.fields import Field, parse_fields
 from mailsigil.message.spool import Spool
 
@@ -42,8 +43,8 @@ class Mailbox:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """The addresses whose keys may open the message, in lower case."""
-        given = (self.user.lower(), self.recipient.lower())
+        """The addresses whose keys may open the message, folded."""
+        given = (fold(self.user), fold(self.recipient))
         return tuple(dict.fromkeys(address for address in given if "@" in address))
 
 

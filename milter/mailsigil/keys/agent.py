@@ -12,6 +12,7 @@ from mailsigil.keys.protocol import (
     Credential,
     Operation,
     Request,
+    check_address,
     decode_request,
     encode_found,
     encode_pong,
@@ -52,14 +53,15 @@ class KeyAgent:
         KeyAgentRefused when one of those asked could not tell, and its settings do not let others sign in
         its place (when_silent), or none has any; or when it is not there at all.
         """
+        check_address(address)
         now = self._now()
-        found = self._find(address.lower(), source.lower(), without.lower())
+        found = self._find(address, source.lower(), without.lower())
         return tuple(key.credential for key in found if key.valid_from <= now <= key.valid_until)
 
     def sign(self, *, key_id: str, address: str, scheme: str, data: bytes, peer_uid: int) -> bytes:
         """Signs for an address. Raises KeyAgentRefused; each use and each refusal is a line in the log."""
         try:
-            signature = self._sign(key_id, address.lower(), scheme, data)
+            signature = self._sign(key_id, address, scheme, data)
         except KeyAgentRefused as refused:
             log.warning(
                 "refused key=%s address=%s peer_uid=%d scheme=%s reason=%s",
@@ -114,6 +116,7 @@ class KeyAgent:
                 return encode_pong(sum(source.count() for source in self._sources))
 
     def _sign(self, key_id: str, address: str, scheme: str, data: bytes) -> bytes:
+        check_address(address)
         # 1. The key is one of ours.
         key = self._get(key_id, address)
         if key is None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from mailsigil.folding import fold
 from mailsigil.keys.connection import Connection
 from mailsigil.keys.errors import (
     KeyAgentRefused,
@@ -78,7 +79,7 @@ class KeyAgentClient:
         and the one that ``without`` names is not asked.
         Raises KeyAgentUnavailable or KeyAgentRefused.
         """
-        key = (address.lower(), source.lower(), without.lower())
+        key = (fold(address), source.lower(), without.lower())
         state = self._own_state()
         cached = state.cached(key, self._clock())
         if cached is not None:
@@ -94,7 +95,7 @@ class KeyAgentClient:
         Raises KeyAgentUnavailable or KeyAgentRefused. After a refusal the next ``find`` for the
         address asks the agent again.
         """
-        key = address.lower()
+        key = fold(address)
         request = Request(operation=Operation.SIGN, address=key, key_id=key_id, scheme=scheme, data=data)
         try:
             return self._ask(request, decode_signature)

@@ -20,7 +20,7 @@ from mailsigil.keys.decryption_protocol import (
     encode_key,
 )
 from mailsigil.keys.errors import KeyAgentRefused, Refusal, SourceError, SourceLeftAlone
-from mailsigil.keys.protocol import encode_refusal
+from mailsigil.keys.protocol import check_address, encode_refusal
 from mailsigil.keys.source import KeySource
 
 log = logging.getLogger("mailsigil.keyd")
@@ -43,7 +43,7 @@ class DecryptionDesk:
 
         Raises KeyAgentRefused when there is none, and a source could not tell.
         """
-        keys = self._keys(address.lower())
+        keys = self._keys(address)
         return tuple(DecryptionCertificate(k.credential.key_id, k.credential.certificate) for k in keys)
 
     def unwrap(self, request: UnwrapRequest, *, peer_uid: int) -> bytes:
@@ -75,7 +75,7 @@ class DecryptionDesk:
             return encode_refusal(Refusal.FAILED, "the key agent could not do it, its log tells why")
 
     def _unwrap(self, request: UnwrapRequest) -> bytes:
-        address = request.address.lower()
+        address = request.address
         # 1. The key is one of the address's: its certificate names it, and lets others encrypt.
         keys = [key for key in self._keys(address) if key.credential.key_id == request.key_id]
         if not keys or address not in keys[0].addresses:
@@ -89,6 +89,7 @@ class DecryptionDesk:
             raise _refusal(error) from error
 
     def _keys(self, address: str) -> list[DecryptionKey]:
+        check_address(address)
         keys: list[DecryptionKey] = []
         trouble: SourceError | None = None
         for source in self._sources():

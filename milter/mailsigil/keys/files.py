@@ -9,21 +9,23 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from mailsigil.folding import fold
+
 _LONGEST: Final = 200
 """Characters of a file name; file systems take 255 octets."""
 
 
 def address_file_name(address: str) -> str:
-    """Make a file name out of a mail address, the same for every spelling of its letter case.
+    """Make a file name out of a mail address, the same for every spelling of it that ``fold`` makes one.
 
     Letters, digits and ``@ . _ - ~ + =`` stand for themselves, everything else is percent-encoded, also a
     dot in front. A name that would be too long is cut and told apart by a digest.
     """
-    encoded = quote(address.lower(), safe="@+=")
+    encoded = quote(fold(address), safe="@+=")
     if encoded.startswith("."):
         encoded = "%2E" + encoded[1:]
     if len(encoded) > _LONGEST:
-        digest = hashlib.sha256(address.lower().encode("utf-8")).hexdigest()[:32]
+        digest = hashlib.sha256(fold(address).encode("utf-8")).hexdigest()[:32]
         encoded = f"{encoded[: _LONGEST - 33]}~{digest}"
     return f"{encoded}.pem"
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, PublicKeyAlgorithmOID
 
 from mailsigil.cms.algorithms import Scheme, default_scheme
+from mailsigil.folding import fold
 from mailsigil.keys.protocol import MAX_INTERMEDIATES
 from mailsigil.pki.names import certificate_addresses
 
@@ -42,7 +43,7 @@ class Unfit(Exception):
 
 def signing_addresses(certificate: x509.Certificate) -> frozenset[str]:
     """Gives the addresses (key form) that a certificate names; raises Unfit when it names none."""
-    addresses = frozenset(address.lower() for address in certificate_addresses(certificate))
+    addresses = frozenset(fold(address) for address in certificate_addresses(certificate))
     if not addresses:
         raise Unfit(
             "the certificate names no mail address",

@@ -14,6 +14,7 @@ import binascii
 from dataclasses import dataclass
 from enum import Enum
 
+from mailsigil.folding import is_key
 from mailsigil.keys.errors import KeyAgentRefused, ProtocolError, Refusal
 from mailsigil.keys.frames import MAX_TEXT, answer_fields, dump, load, text_of
 
@@ -123,6 +124,15 @@ def decode_request(payload: bytes) -> Request:
         )
     except ValueError as error:
         raise KeyAgentRefused(Refusal.MALFORMED, "the request is malformed") from error
+
+
+def check_address(address: str) -> None:
+    """Refuses (KeyAgentRefused) an address that is not in key form.
+
+    Whoever asks has compared it in that form; folded in any other way it could be somebody else's.
+    """
+    if not is_key(address):
+        raise KeyAgentRefused(Refusal.MALFORMED, "the address is not in the form in which they are compared")
 
 
 def encode_found(credentials: tuple[Credential, ...]) -> bytes:

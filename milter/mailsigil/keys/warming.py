@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from mailsigil.folding import fold
 from mailsigil.keys.decryption import Decrypting
 from mailsigil.keys.errors import SourceError
 from mailsigil.keys.source import KeySource
@@ -37,7 +38,7 @@ class Warmer:
     def warm(self, user: str) -> None:
         """Takes note of a login and returns at once. Never raises."""
         try:
-            self._waiting.put_nowait(user.lower())
+            self._waiting.put_nowait(fold(user))
         except queue.Full:
             log.debug("warming: %d users wait already", MAX_WAITING)
             return

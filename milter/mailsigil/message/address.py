@@ -9,6 +9,8 @@ from functools import lru_cache
 
 import idna
 
+from mailsigil.folding import fold
+
 MAX_LOCAL = 64  # octets, RFC 5321 4.5.3.1.1
 MAX_DOMAIN = 255  # octets, RFC 5321 4.5.3.1.2
 MAX_ADDRESS = 320
@@ -69,22 +71,15 @@ class Address:
 
     @property
     def key(self) -> str:
-        """The form for comparisons and look-ups: the local part in lower case, too."""
-        return f"{_lower(self.local)}@{self.domain}"
+        """The form for comparisons and look-ups: the local part folded, too (``folding``)."""
+        return f"{fold(self.local)}@{self.domain}"
 
     def same_mailbox(self, other: Address) -> bool:
         """Tell whether both name one mailbox; letter case does not count, as in every mail system in use."""
-        return self.domain == other.domain and _lower(self.local) == _lower(other.local)
+        return self.domain == other.domain and fold(self.local) == fold(other.local)
 
 
 _remembered = lru_cache(maxsize=4096)(Address._read)
-
-
-def _lower(local: str) -> str:
-    if local.isascii():
-        return local.lower()
-    # The Kelvin sign has the lower case k: it must not become somebody else's mailbox.
-    return "".join(low if (low := sign.lower()).isascii() == sign.isascii() else sign for sign in local)
 
 
 def _check_local(local: str) -> None:

@@ -22,6 +22,8 @@ from typing import Final
 
 import idna
 
+from mailsigil.folding import fold
+
 MAX_LOCAL: Final = 64
 """Octets in front of the @ (RFC 5321 4.5.3.1.1)."""
 MAX_DOMAIN: Final = 255
@@ -101,18 +103,11 @@ def normal_key(address: str) -> str:
 
 
 def _key(address: str) -> str:
-    key = _fold(address)
+    key = fold(address)
     return key if _split(key) is not None else ""
 
 
 _remembered_key = lru_cache(maxsize=4096)(_key)
-
-
-def _fold(text: str) -> str:
-    if text.isascii():
-        return text.lower()
-    # Unicode folds the Kelvin sign to the letter k, and so would make one mailbox of two.
-    return "".join(low if (low := sign.lower()).isascii() == sign.isascii() else sign for sign in text)
 
 
 def _split(key: str) -> tuple[str, str] | None:
@@ -140,7 +135,7 @@ def _pattern_local(text: str, local: str) -> str | None:
         )
     if _unfit(local) or len(local.encode("utf-8", "replace")) > MAX_LOCAL:
         raise PatternError(f'"{text}" is no address pattern: in front of the @ stands a name or "*"')
-    return _fold(local)
+    return fold(local)
 
 
 def _pattern_domain(text: str, domain: str) -> str:
@@ -149,7 +144,7 @@ def _pattern_domain(text: str, domain: str) -> str:
             domain = idna.encode(domain, uts46=True).decode("ascii")
         except (idna.IDNAError, UnicodeError) as error:
             raise PatternError(f'"{text}" is no address pattern: {error}') from error
-    domain = _fold(domain)
+    domain = fold(domain)
     if "*" in domain:
         raise PatternError(f'"{text}" is no address pattern: in a domain "*" may stand only as "*." in front')
     if len(domain) > MAX_DOMAIN or not _DOMAIN.fullmatch(domain):

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from cryptography import x509
 
+from mailsigil.folding import fold
 from mailsigil.keys.answers import read_certificates
 from mailsigil.keys.errors import SourceAnswer
 from mailsigil.keys.secret_files import SecretFile
@@ -80,7 +81,7 @@ class BaoStorage:
         recorded = fields.get("user", "")
         if not isinstance(recorded, str):
             raise SourceAnswer(source, 'the field "user" is no text', "Write the user's address into it")
-        owners = {recorded.strip().lower()} - {""}
+        owners = {fold(recorded.strip())} - {""}
         if "private_key" in fields:
             keys = read_pem_keys(source, self._text(fields, "private_key"), passphrase=passphrase)
         else:

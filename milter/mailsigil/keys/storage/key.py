@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
+from mailsigil.folding import fold
 from mailsigil.keys.errors import SourceAnswer
 from mailsigil.pki.names import normalise_address
 
@@ -75,7 +76,7 @@ class Entry:
 
     keys: tuple[StorageKey, ...] = ()
     owners: frozenset[str] = frozenset()
-    """Addresses that the entry itself records as its owner, in lower case; empty where it records none."""
+    """Addresses that the entry itself records as its owner, folded; empty where it records none."""
 
 
 class StorageStore(Protocol):
@@ -175,9 +176,7 @@ def holders(certificates: Sequence[x509.Certificate], key: StorageKey) -> frozen
         except x509.UnsupportedGeneralNameType:
             continue
         if public == key.public:
-            found.update(
-                normalise_address(name).lower() for name in names.get_values_for_type(x509.RFC822Name)
-            )
+            found.update(fold(normalise_address(name)) for name in names.get_values_for_type(x509.RFC822Name))
     return frozenset(found - {""})
 
 
