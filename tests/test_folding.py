@@ -28,12 +28,20 @@ def test_what_is_folded_stays_as_it_is(text: str) -> None:
     assert fold(fold(text)) == fold(text)
 
 
-@pytest.mark.parametrize("text", ["Alice@Bank.example", "m\u00dcller@bank.example", KELVIN])
+@pytest.mark.parametrize(
+    "text", ["Alice@Bank.example", "m\u00dcller@bank.example", "MU\u0308@bank.example", KELVIN]
+)
 def test_all_rooms_fold_alike(text: str) -> None:
     key = Address.parse(text).key
     assert key == normal_key(text) == fold(text)
     assert Mailbox(user=text, recipient=text).addresses == (key,)
     assert is_key(key)
+
+
+def test_two_writings_of_one_letter_are_one() -> None:
+    assert fold("mu\u0308ller") == fold("M\u00dcLLER") == "m\u00fcller"
+    assert fold("J\u030c") == "\u01f0"  # composed in lower case only
+    assert "\u212a" in fold("\u212a\u0327im")
 
 
 def test_the_kelvin_sign_is_no_k() -> None:

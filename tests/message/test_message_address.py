@@ -86,6 +86,7 @@ SAME = [
     pytest.param("a+b@x", "a@x", False, id="extension-counts"),
     pytest.param("\u212aate@x", "kate@x", False, id="kelvin-sign"),
     pytest.param("\u0430lice@x", "alice@x", False, id="cyrillic"),
+    pytest.param("m\u00fcller@x", "mu\u0308ller@x", True, id="composed-and-decomposed"),
     pytest.param("groß@x", "gross@x", False, id="sharp-s"),
 ]
 
