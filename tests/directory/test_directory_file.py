@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mailsigil.directory.api import Directory
 from mailsigil.directory.file import FileDirectory
+from mailsigil.message.address import Address
 from mailsigil.policy.entitlement import entitlement
 from mailsigil.policy.model import Form, SigningMode, Unauthorised
 from mailsigil.policy.resolve import resolve
@@ -28,6 +29,12 @@ def _load(folder: Path, text: str) -> FileDirectory:
     path = folder / "policy.toml"
     path.write_text(text, encoding="utf-8")
     return FileDirectory.load(path)
+
+
+def test_everybody_of_a_domain_is_also_who_has_a_quoted_name(tmp_path: Path) -> None:
+    group = '[[group]]\nname = "all"\nmembers = ["*@bank.example"]\nsigning = "required"\n'
+    policies = _load(tmp_path, group).policies(Address.parse('"a b"@bank.example').key)
+    assert resolve(policies).signing.value is SigningMode.REQUIRED
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailsigil.policy.patterns import PatternError, first_match, matches_any, normal_key, parse_pattern
+from mailsigil.message.address import Address
+from mailsigil.policy.patterns import (
+    PatternError,
+    first_match,
+    is_member,
+    matches_any,
+    normal_key,
+    parse_pattern,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +85,14 @@ HOSTILE = [
 def test_hostile_address_matches_nothing(address: str) -> None:
     assert first_match(["*@bank.example", "*@*.bank.example", "*@example"], address) is None
     assert normal_key(address) == ""
+
+
+@pytest.mark.parametrize("text", ['"a b"@bank.example', '"a;b"@bank.example', '"\\\\"@bank.example'])
+def test_a_member_of_a_domain_may_have_an_odd_name(text: str) -> None:
+    key = Address.parse(text).key
+    assert is_member(["*@bank.example"], key)
+    assert not is_member(["*@*.bank.example", "ab@bank.example", "*@example"], key)
+    assert not matches_any(["*@bank.example"], key)  # what permits something stays strict
 
 
 def test_star_in_an_address_is_a_letter() -> None:

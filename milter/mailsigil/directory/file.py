@@ -16,7 +16,7 @@ from mailsigil.directory.duplicates import duplicates, fold_login
 from mailsigil.directory.policy_file import OrganisationKeys, PersonKeys, PolicyFile, PolicyKeys
 from mailsigil.policy.entitlement import IdentityFacts, Organisation, Validation
 from mailsigil.policy.model import IdentityLevel, PolicyEntry, Scope
-from mailsigil.policy.patterns import matches_any
+from mailsigil.policy.patterns import is_member
 
 MAX_LOGIN = 1024
 """Letters of a login name that are looked at; no directory has longer ones."""
@@ -151,7 +151,7 @@ class FileDirectory:
         of_groups = (
             rule.entry
             for rule in self.group_rules
-            if rule.name in groups or matches_any(rule.members, address_key)
+            if rule.name in groups or is_member(rule.members, address_key)
         )
         found = (own, *of_groups, domain, self.default_entry)
         return tuple(entry for entry in found if entry is not None)

@@ -8,7 +8,7 @@ Four forms, and no others::
     *@*.bank.example       every address of the domains below it, not of the domain itself
 
 Only the administrator's text is ever read as a pattern. An address from a mail is compared as it is: a ``*``
-in it is a letter, and an address that could not stand on one line of an SMTP dialogue matches nothing.
+in it is a letter, and an address that could not stand on one line of an SMTP dialogue is permitted nothing.
 """
 
 from __future__ import annotations
@@ -60,6 +60,17 @@ class AddressPattern:
         local, domain = parts
         if self.local is not None and local != self.local:
             return False
+        return self._holds(domain)
+
+    def covers(self, key: str) -> bool:
+        """Tell whether an address, in the form ``Address.key`` gives, is among those of this pattern.
+
+        Unlike :meth:`matches` it leaves out no address of a domain because its name is an odd one.
+        """
+        local, _, domain = key.rpartition("@")
+        return self.local in (None, local) and self._holds(domain)
+
+    def _holds(self, domain: str) -> bool:
         return domain.endswith("." + self.domain) if self.below else domain == self.domain
 
 
@@ -91,6 +102,15 @@ def first_match(patterns: Sequence[str], address: str) -> str | None:
 def matches_any(patterns: Sequence[str], address: str) -> bool:
     """Tell whether any of the patterns means this address; see :func:`first_match`."""
     return first_match(patterns, address) is not None
+
+
+def is_member(patterns: Sequence[str], key: str) -> bool:
+    """Tell whether any of the patterns lists this address, so that a policy holds for it.
+
+    A policy that may say "required" leaves nobody out: ``"a b"@bank.example`` is one of ``*@bank.example``.
+    What permits something asks :func:`first_match`.
+    """
+    return any(parse_pattern(text).covers(key) for text in patterns)
 
 
 def normal_key(address: str) -> str:
