@@ -172,6 +172,13 @@ def test_recipients_who_are_all_exempt_get_it_unsigned() -> None:
     assert_untouched(done, raw, "exempt recipients (policy.toml:2 domain bank.example)")
 
 
+@pytest.mark.parametrize(
+    "local", ["victim%outside.example", '"victim%outside.example"', "outside.example!victim"]
+)
+def test_who_is_reached_by_way_of_an_exempt_domain_is_not_exempt(local: str) -> None:
+    assert send(mail(), recipients=(f"{local}@lists.example",)).plan.event is Event.SIGNED
+
+
 def test_one_recipient_who_is_not_exempt_gets_the_mail_signed() -> None:
     assert send(mail(), recipients=("all@lists.example", CUSTOMER)).plan.event is Event.SIGNED
 

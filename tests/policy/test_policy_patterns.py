@@ -95,6 +95,13 @@ def test_a_member_of_a_domain_may_have_an_odd_name(text: str) -> None:
     assert not matches_any(["*@bank.example"], key)  # what permits something stays strict
 
 
+@pytest.mark.parametrize("local", ["victim%elsewhere.example", "elsewhere.example!victim", "%", "a!"])
+def test_a_recipient_with_a_way_in_its_name_is_nobodys(local: str) -> None:
+    address = f"{local}@bank.example"
+    assert not matches_any(["*@bank.example", address], address)
+    assert first_match(["*@bank.example"], address)
+
+
 def test_star_in_an_address_is_a_letter() -> None:
     assert not matches_any(["alice@bank.example"], "*@bank.example")
     assert matches_any(["*@bank.example"], "*@bank.example")

@@ -32,6 +32,8 @@ MAX_DOMAIN: Final = 255
 _DOMAIN: Final = re.compile(
     r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*"
 )
+_ROUTING: Final = frozenset("%!")
+"""What mail servers read as a way to another host."""
 _UNFIT_ASCII: Final = re.compile(r"[\x00-\x20\x7f@<>\"\\,;]")
 
 
@@ -100,8 +102,13 @@ def first_match(patterns: Sequence[str], address: str) -> str | None:
 
 
 def matches_any(patterns: Sequence[str], address: str) -> bool:
-    """Tell whether any of the patterns means this address; see :func:`first_match`."""
-    return first_match(patterns, address) is not None
+    """Tell whether any of the patterns means this recipient; see :func:`first_match`.
+
+    ``victim%elsewhere.example@bank.example`` and ``elsewhere.example!victim@bank.example`` are meant by none:
+    mail servers, Postfix among them (allow_percent_hack, swap_bangpath), send such mail elsewhere.
+    """
+    local = address.rpartition("@")[0]
+    return not _ROUTING.intersection(local) and first_match(patterns, address) is not None
 
 
 def is_member(patterns: Sequence[str], key: str) -> bool:
