@@ -125,6 +125,16 @@ def test_policy_that_signs_nothing(house: House) -> None:
     _expect(house.check(), "warning", "nobody's mail is signed", 'signing = "required"')
 
 
+def test_a_group_of_no_directory(house: House) -> None:
+    house.policy.write_text(f'{house.policy.read_text()}\n[[group]]\nname = "cn=traders,ou=elsewhere"\n')
+    house.write(
+        '[[directory]]\nname = "Bank"\ndomains = ["bank.example"]\nprofile = "openldap"\n'
+        'servers = ["ldapi://%2Fnowhere%2Fldapi"]\nbind = "external"\npeople_base = "dc=bank,dc=example"'
+    )
+    sentence = 'applies to the group "cn=traders,ou=elsewhere", which stands below the group_base of no'
+    assert sentence in (output := house.check().output), output
+
+
 def test_no_trust(house: House) -> None:
     house.write(trust="")
     _expect(house.check(), "warning", "no authority is trusted", "[[trust]]")

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailsigil.directory.dn import dn_key
 from mailsigil.directory.entries import EntryReader
-from mailsigil.directory.entry import Entry, dn_key, parse_time
+from mailsigil.directory.entry import Entry, parse_time
 from mailsigil.directory.filters import all_of, any_of, equal, escape
 from mailsigil.directory.groups import all_groups, find_loop
 from mailsigil.directory.ldap_directory import _spellings
@@ -143,6 +144,40 @@ def test_values_that_cannot_be_read_are_left_out() -> None:
 def test_names_are_compared_without_case_and_spaces() -> None:
     assert dn_key("CN=A B , OU = c,DC=X") == dn_key("cn=a b,ou=c,dc=x")
     assert dn_key(r"cn=a\, b,dc=x") != dn_key("cn=a,b,dc=x")
+    assert dn_key("") == ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (r"CN=Traders\, London,OU=G,DC=b", r"cn=traders\2C London, ou=g, dc=b"),
+        (r"cn=b\C3\A4nk,dc=b", "cn=b\u00e4nk,dc=b"),
+        (r"cn=a\20,dc=b", "cn=a\\ ,dc=b"),
+        (r"cn=\ a,dc=b", r"cn = \20a , dc=b"),
+        (r"cn=\#a,dc=b", r"cn=\23a,dc=b"),
+        (r"cn=a\=b,dc=b", "cn=a=b,dc=b"),
+        (r"cn=a\5Cb\22,dc=b", r"cn=a\\b\",dc=b"),
+        ("cn=a + uid=b,dc=b", "uid=B+cn=A,dc=b"),
+        ("cn=#04024869,dc=b", "CN=#04024869 ; dc=b"),
+        ("cn=a\x1bb,dc=b", r"cn=a\1bb,dc=b"),
+    ],
+)
+def test_names_are_compared_whatever_way_they_are_escaped_in(one: str, other: str) -> None:
+    assert dn_key(one) == dn_key(other) == dn_key(dn_key(one))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(r"cn=a\+b=c,dc=b", "cn=a+b=c,dc=b"), (r"cn=a\ ,dc=b", "cn=a,dc=b"), (r"cn=\#04,dc=b", "cn=#04,dc=b")],
+)
+def test_what_an_escape_makes_another_name(one: str, other: str) -> None:
+    assert dn_key(one) != dn_key(other)
+
+
+@given(st.text(st.sampled_from('ab ,;=+\\#"2cC\x1b\u00fc\udcff'), max_size=25))
+def test_the_compared_form_stays_as_it_is(text: str) -> None:
+    assert dn_key(dn_key(text)) == dn_key(text)
+    assert dn_key(text).isprintable()
 
 
 # --- Groups ---------------------------------------------------------------------------------------------

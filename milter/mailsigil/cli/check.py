@@ -18,7 +18,7 @@ from mailsigil.config.surroundings import Remark, Severity, remarks
 from mailsigil.config.trust import TrustSettings
 from mailsigil.directory.file import FileDirectory
 from mailsigil.directory.opening import ldap_directory, open_directory, servers_of, source_names
-from mailsigil.directory.review import review
+from mailsigil.directory.review import has_place_for, review
 from mailsigil.dovecot.ask_doveconf import dovecot_remarks
 from mailsigil.keys.folder_review import key_files
 from mailsigil.keys.sources.review import review as review_sources
@@ -98,10 +98,30 @@ def _policy(settings: Settings) -> Iterator[Remark]:
 
 
 def _directories(settings: Settings, now: datetime) -> Iterator[Remark]:
+    named = _named_groups(settings)
+    elsewhere = dict(named)
     for one in settings.directory:
         servers = servers_of(one)
-        yield from review(ldap_directory(one, servers, sources=source_names(settings)), servers, at=now)
+        directory = ldap_directory(one, servers, sources=source_names(settings))
+        yield from review(directory, servers, at=now, named=named)
         servers.close()
+        elsewhere = {
+            group: place for group, place in elsewhere.items() if not has_place_for(directory, group)
+        }
+    for group, place in elsewhere.items():
+        yield Remark(
+            Severity.WARNING,
+            place,
+            f'applies to the group "{group}", which stands below the group_base of no [[directory]]',
+            "correct the name of the group, or add its [[directory]]",
+        )
+
+
+def _named_groups(settings: Settings) -> dict[str, str]:
+    try:
+        return FileDirectory.load(settings.policy.file).named_groups()
+    except ConfigError:
+        return {}  # That finding was told already.
 
 
 def _lifecycle(settings: Settings, now: datetime) -> Iterator[Remark]:

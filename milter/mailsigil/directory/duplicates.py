@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from mailsigil.config.document import Document
 from mailsigil.config.locate import KeyPath
+from mailsigil.directory.dn import dn_key
 from mailsigil.directory.policy_file import PersonKeys, PolicyFile
 
 Claim = tuple[str, KeyPath, str]
@@ -31,7 +32,7 @@ def duplicates(document: Document[PolicyFile]) -> Iterator[tuple[KeyPath, str]]:
     ]
     yield from _twice(document, "domain of an organisation", organisations)
     groups: list[Claim] = [
-        (group.name.lower(), ("group", number, "name"), "")
+        (dn_key(group.name) if "=" in group.name else group.name.lower(), ("group", number, "name"), "")
         for number, group in enumerate(document.value.group)
     ]
     yield from _twice(document, "group", groups)

@@ -14,8 +14,9 @@ from typing import Final, TypeVar
 
 from mailsigil.directory.api import Person
 from mailsigil.directory.certificate_rules import known_source, no_such_source, read_lines
+from mailsigil.directory.dn import dn_key
 from mailsigil.directory.duplicates import fold_login
-from mailsigil.directory.entry import Entry, dn_key, parse_time
+from mailsigil.directory.entry import Entry, parse_time
 from mailsigil.directory.profiles import Profile, inactive
 from mailsigil.message.address import Address, AddressError
 from mailsigil.policy.certificates import CertificateRule

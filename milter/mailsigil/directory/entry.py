@@ -60,11 +60,6 @@ def _text(value: bytes) -> str:
     return text if text.isprintable() else ""
 
 
-def dn_key(dn: str) -> str:
-    """The form in which distinguished names are compared: case and spaces around separators do not count."""
-    return re.sub(r"\s*(?<!\\)([,=+])\s*", r"\1", dn.strip()).lower()
-
-
 def parse_time(text: str) -> datetime:
     """Read a GeneralizedTime (RFC 4517 3.3.13), aware; raises ValueError with a sentence."""
     match = _TIME.fullmatch(text)

@@ -12,6 +12,7 @@ from mailsigil.config.locate import KeyPath
 from mailsigil.config.reading import ReadText, read_text
 from mailsigil.directory.api import Listed, OwnAddress, Person
 from mailsigil.directory.certificate_rules import known_source, no_such_source
+from mailsigil.directory.dn import dn_key
 from mailsigil.directory.duplicates import duplicates, fold_login
 from mailsigil.directory.policy_file import OrganisationKeys, PersonKeys, PolicyFile, PolicyKeys
 from mailsigil.policy.entitlement import IdentityFacts, Organisation, Validation
@@ -31,6 +32,7 @@ class _ClientRule:
 @dataclass(frozen=True, slots=True)
 class _GroupRule:
     name: str
+    """Of a distinguished name what ``dn_key`` gives; of another one the lower case."""
     members: tuple[str, ...]
     entry: PolicyEntry
 
@@ -86,7 +88,7 @@ class FileDirectory:
             },
             group_rules=tuple(
                 _GroupRule(
-                    keys.name.lower(),
+                    _group_name(keys.name),
                     keys.members,
                     _entry(document, keys, ("group", number), keys.name, priority=keys.priority),
                 )
@@ -185,9 +187,17 @@ class FileDirectory:
         """Give the [[organisation]] that lists a domain."""
         return self.organisations.get(domain)
 
+    def named_groups(self) -> dict[str, str]:
+        """Give the groups that are some directory's, as ``dn_key`` writes them, with where they are named."""
+        return {rule.name: rule.entry.source for rule in self.group_rules if "=" in rule.name}
+
     def own_domains(self) -> frozenset[str]:
         """Give the listed domains and those of all listed addresses."""
         return self.domains
+
+
+def _group_name(name: str) -> str:
+    return dn_key(name) if "=" in name else name.lower()
 
 
 def _unknown_sources(

@@ -13,9 +13,10 @@ import idna
 from mailsigil.config.directories import DirectorySettings
 from mailsigil.directory.api import DirectoryUnavailable, Person
 from mailsigil.directory.cached import Answers, Lifetimes
+from mailsigil.directory.dn import dn_key
 from mailsigil.directory.duplicates import fold_login
 from mailsigil.directory.entries import EntryReader, Problem, Record, Rule
-from mailsigil.directory.entry import Entry, dn_key
+from mailsigil.directory.entry import Entry
 from mailsigil.directory.filters import all_of, any_of, equal
 from mailsigil.directory.groups import all_groups
 from mailsigil.directory.profiles import IN_CHAIN, profile_of

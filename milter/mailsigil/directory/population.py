@@ -11,8 +11,8 @@ from functools import cache
 from typing import Final
 
 from mailsigil.directory.api import Listed, OwnAddress
+from mailsigil.directory.dn import dn_key
 from mailsigil.directory.entries import Record
-from mailsigil.directory.entry import dn_key
 from mailsigil.directory.filters import all_of, any_of, equal, present
 from mailsigil.directory.groups import all_groups
 from mailsigil.directory.ldap_directory import LdapDirectory

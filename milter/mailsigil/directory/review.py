@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import combinations
+from types import MappingProxyType
 from typing import Final
 
 from mailsigil.config.surroundings import Remark, Severity
 from mailsigil.directory.api import DirectoryUnavailable
+from mailsigil.directory.dn import dn_key
 from mailsigil.directory.entries import Problem, Record, Rule
-from mailsigil.directory.entry import Entry, dn_key
+from mailsigil.directory.entry import Entry
 from mailsigil.directory.filters import all_of, any_of, present
 from mailsigil.directory.groups import find_loop
 from mailsigil.directory.ldap_directory import LdapDirectory, Rules
@@ -28,11 +30,17 @@ MAX_SHOWN: Final = 20
 SOON: Final = timedelta(days=30)
 """How long before the end of a validation a warning comes."""
 
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _V4_NEEDS: Final = frozenset({IdentityLevel.V3, IdentityLevel.V4})
 
 
-def review(directory: LdapDirectory, servers: Servers, *, at: datetime) -> Iterator[Remark]:
-    """Give all findings about one directory; asks every server, and reads all people and groups once."""
+def review(
+    directory: LdapDirectory, servers: Servers, *, at: datetime, named: Mapping[str, str] = _NOTHING
+) -> Iterator[Remark]:
+    """Give all findings about one directory; asks every server, and reads all people and groups once.
+
+    ``named`` are groups that the policy file names (``dn_key``), and where.
+    """
     name = f'directory "{directory.settings.name}"'
     answering = list(_servers(directory, servers, name))
     yield from answering
@@ -57,7 +65,7 @@ def review(directory: LdapDirectory, servers: Servers, *, at: datetime) -> Itera
     yield from _told(problem for problem in (*_problems(people), *rules.problems))
     yield from _told(_twice(people))
     yield from _told(_loops(groups))
-    yield from _told(_group_names(rules, groups))
+    yield from _told(_group_names(directory, rules, groups, named))
     yield from _told(_conflicts(rules, groups, at))
     yield from _organisations(rules, people, at)
 
@@ -176,11 +184,21 @@ def _loops(groups: list[Entry]) -> Iterator[Problem]:
         yield Problem(loop[0], f"a group contains itself: {' contains '.join((*loop, loop[0]))}")
 
 
-def _group_names(rules: Rules, groups: list[Entry]) -> Iterator[Problem]:
+def _group_names(
+    directory: LdapDirectory, rules: Rules, groups: list[Entry], named: Mapping[str, str]
+) -> Iterator[Problem]:
     known = {dn_key(group.dn) for group in groups}
-    for rule in rules.rules:
-        if rule.group and rule.group not in known:
-            yield Problem(rule.entry.source, f'applies to the group "{rule.group}", which is not there')
+    wanted = [(rule.group, rule.entry.source) for rule in rules.rules if rule.group]
+    wanted += [(group, place) for group, place in named.items() if has_place_for(directory, group)]
+    for group, place in wanted:
+        if group not in known:
+            yield Problem(place, f'applies to the group "{group}", which is not there')
+
+
+def has_place_for(directory: LdapDirectory, group: str) -> bool:
+    """Tell whether a group (``dn_key``) would be this directory's: it is below the base of groups."""
+    base = dn_key(directory.settings.group_base or directory.settings.people_base)
+    return not base or group == base or group.endswith(f",{base}")
 
 
 def _conflicts(rules: Rules, groups: list[Entry], at: datetime) -> Iterator[Problem]:

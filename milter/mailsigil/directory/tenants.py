@@ -34,7 +34,7 @@ class TenantDirectory:
         bare = [directory for directory in directories if directory.settings.bare_logins]
         self._bare = bare[0] if bare else directories[0] if len(directories) == 1 else None
         self._layered = lru_cache(maxsize=4096)(_behind)
-        self._file_names_groups = any("=" in rule.name for rule in file.group_rules)
+        self._named_groups = frozenset(file.named_groups())
 
     def person_by_login(self, login: str) -> Person | None:
         """Give the person of this login: one whom the policy file lists, else the directory's.
@@ -65,7 +65,7 @@ class TenantDirectory:
         directory = self.directory_of(address_key)
         if directory is None:
             return self.file.policies(address_key)
-        groups = directory.groups(address_key) if self._file_names_groups else frozenset()
+        groups = directory.groups(address_key) if self._named_groups else frozenset()
         listed = self.file.entries(address_key, groups=groups)
         return (
             *directory.entries(address_key),
@@ -94,9 +94,8 @@ class TenantDirectory:
     def people(self) -> Iterator[Listed]:
         """Give the people of the policy file, then those of each directory whom the file does not list."""
         yield from self.file.people()
-        named = frozenset(rule.name for rule in self.file.group_rules if "=" in rule.name)
         for directory in self.directories:
-            for listed, groups in population(directory, named_groups=named):
+            for listed, groups in population(directory, named_groups=self._named_groups):
                 addresses = tuple(self._completed(own, groups) for own in listed.addresses)
                 own = tuple(one for one in addresses if self.file.person_by_address(one.address) is None)
                 if own:

@@ -1,0 +1,58 @@
+"""A policy file beside an LDAP directory: whom they mean together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from directory.tenant_house import BASE, NOW, Ldap, entry, person
+from mailsigil.directory.review import review
+from mailsigil.directory.tenants import TenantDirectory
+from mailsigil.policy.model import SigningMode
+from mailsigil.policy.resolve import resolve
+
+ALICE = "alice@bank.example"
+ALIAS = "a.liddell@bank.example"
+
+
+def signing(directory: TenantDirectory, address: str) -> SigningMode:
+    return resolve(directory.policies(address), at=NOW).signing.value
+
+
+# --- Groups of the directory that the file names --------------------------------------------------------
+
+TRADERS = entry(
+    rf"cn=Traders\2C London,ou=groups,{BASE}", "groupOfNames", member=f"uid=alice,ou=people,{BASE}"
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        r"cn=Traders\, London,ou=groups,dc=bank,dc=example",
+        r"CN=Traders\2C London, OU=groups, DC=bank, DC=example",
+        r"cn = traders\, london , ou = groups,dc=bank,dc=example",
+    ],
+)
+def test_a_group_is_found_by_its_name_however_it_is_written(tmp_path: Path, name: str) -> None:
+    house = Ldap(person("alice", ALICE), person("bob", "bob@bank.example"), TRADERS)
+    directory = house.tenant(tmp_path, f"[[group]]\nname = '{name}'\nsigning = \"required\"\n")
+    assert signing(directory, ALICE) is SigningMode.REQUIRED
+    assert signing(directory, "bob@bank.example") is SigningMode.NEVER
+    told = {listed.person.addresses[0]: listed.addresses[0].policies for listed in directory.people()}
+    assert resolve(told[ALICE], at=NOW).signing.value is SigningMode.REQUIRED
+
+
+def test_check_looks_for_the_groups_that_the_file_names(tmp_path: Path) -> None:
+    house = Ldap(person("alice", ALICE), TRADERS)
+    names = (TRADERS.dn, f"cn=gone,ou=groups,{BASE}", "own")
+    file = "".join(f"[[group]]\nname = '{name}'\n" for name in names)
+    directory = house.tenant(tmp_path, file)
+    named = directory.file.named_groups()
+    found = [
+        remark.subject
+        for remark in review(directory.directories[0], house, at=NOW, named=named)  # type: ignore[arg-type]
+        if "which is not there" in remark.sentence
+    ]
+    assert found == [f"policy.toml:3 group cn=gone,ou=groups,{BASE}"]
