@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailsigil.directory.dn import dn_key
+from mailsigil.directory.dn import dn_key, shown
 from mailsigil.directory.entries import EntryReader
 from mailsigil.directory.entry import Entry, parse_time
 from mailsigil.directory.filters import all_of, any_of, equal, escape
@@ -172,6 +172,12 @@ def test_names_are_compared_whatever_way_they_are_escaped_in(one: str, other: st
 )
 def test_what_an_escape_makes_another_name(one: str, other: str) -> None:
     assert dn_key(one) != dn_key(other)
+
+
+@given(st.text(max_size=40))
+def test_a_name_that_is_shown_changes_no_terminal(text: str) -> None:
+    assert shown(text).isprintable()
+    assert shown("cn=Evil \x1b[2J\u202ex") == r"cn=Evil \1b[2J\e2\80\aex"
 
 
 @given(st.text(st.sampled_from('ab ,;=+\\#"2cC\x1b\u00fc\udcff'), max_size=25))

@@ -20,6 +20,37 @@ def signing(directory: TenantDirectory, address: str) -> SigningMode:
     return resolve(directory.policies(address), at=NOW).signing.value
 
 
+EVIL = "\x1b[2J\x1b[31m"
+
+
+def test_names_of_entries_are_shown_without_control_characters(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    evil = entry(
+        f"cn=Evil {EVIL}x,ou=people,{BASE}",
+        "inetOrgPerson",
+        uid="evil",
+        mail=[ALICE, "no address"],
+        mailsigilValidatedLevel="V9",
+    )
+    policies = entry(f"cn=p{EVIL},ou=pol,{BASE}", "mailsigilPolicy", mailsigilAppliesToEveryone="TRUE")
+    group = entry(
+        f"cn=g{EVIL},ou=groups,{BASE}", "groupOfNames", member=[evil.dn, f"cn=g{EVIL},ou=groups,{BASE}"]
+    )
+    named = entry(f"cn=n,ou=pol,{BASE}", "mailsigilPolicy", mailsigilAppliesToGroup="cn=gone")
+    house = Ldap(evil, policies, group, named)
+    directory = house.tenant(tmp_path, "")
+    found = [directory.identity(ALICE).source, *(one.source for one in directory.policies(ALICE))]
+    found += [one.identity.source for listed in directory.people() for one in listed.addresses]
+    house.entries.append(person("two", ALICE))
+    house.clock += 10_000
+    found.append(directory.identity(ALICE).trouble)
+    remarks = review(directory.directories[0], house, at=NOW)  # type: ignore[arg-type]
+    found += [text for remark in remarks for text in (remark.subject, remark.sentence)]
+    assert any(r"Evil \1b[2J\1b[31mx" in text for text in found)
+    assert all(text.isprintable() for text in (*found, *caplog.messages))
+
+
 # --- Groups of the directory that the file names --------------------------------------------------------
 
 TRADERS = entry(

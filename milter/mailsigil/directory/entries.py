@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from mailsigil.directory.api import Person
 from mailsigil.directory.certificate_rules import known_source, no_such_source, read_lines
-from mailsigil.directory.dn import dn_key
+from mailsigil.directory.dn import dn_key, shown
 from mailsigil.directory.duplicates import fold_login
 from mailsigil.directory.entry import Entry, parse_time
 from mailsigil.directory.profiles import Profile, inactive
@@ -45,6 +45,7 @@ class Problem:
     """Something in the directory that cannot be meant."""
 
     dn: str
+    """As :func:`shown` gives it."""
     sentence: str
 
     def __str__(self) -> str:
@@ -56,6 +57,7 @@ class Record:
     """A person's entry, read."""
 
     dn: str
+    """As it is, to ask for it; ``person.source`` is what is shown."""
     person: Person
     inactive: str
     """Why the account is not in use; empty where it is."""
@@ -106,7 +108,7 @@ class EntryReader:
 
     def person(self, entry: Entry, at: datetime) -> Record:
         """Read a person."""
-        notes, profile = _Notes(entry.dn), self.profile
+        notes, profile = _Notes(shown(entry.dn)), self.profile
         texts = (*entry.texts(profile["address"]), *_primary_first(entry.texts(profile["alias"])))
         if len(texts) > MAX_ADDRESSES:
             notes.note(f"has more than {MAX_ADDRESSES} addresses; the others are left out")
@@ -118,7 +120,7 @@ class EntryReader:
                 addresses=tuple(dict.fromkeys(addresses)),
                 logins=tuple(dict.fromkeys(fold_login(text) for text in entry.texts(profile["login"]))),
                 may_send_as=self._patterns(entry.texts(profile["send_as"]), notes),
-                source=entry.dn,
+                source=shown(entry.dn),
                 given_name=entry.text(profile["given_name"])[:200],
                 surname=entry.text(profile["surname"])[:200],
                 title=entry.text(profile["title"])[:200],
@@ -130,7 +132,7 @@ class EntryReader:
 
     def rules(self, entry: Entry) -> tuple[list[Rule], list[Problem]]:
         """Read a policy entry: one rule for each that it applies to."""
-        notes = _Notes(entry.dn)
+        notes = _Notes(shown(entry.dn))
 
         def policy(scope: Scope) -> PolicyEntry:
             return replace(_policy(entry, scope, notes), certificates=self._certificates(entry, notes))
@@ -151,7 +153,7 @@ class EntryReader:
 
     def organisation(self, entry: Entry) -> tuple[Organisation, list[Problem]]:
         """Read an organisation; a date that cannot be read counts as none."""
-        notes, profile = _Notes(entry.dn), self.profile
+        notes, profile = _Notes(shown(entry.dn)), self.profile
         texts = entry.texts(profile["domain"])
         until = None
         try:
@@ -161,8 +163,8 @@ class EntryReader:
         if not texts:
             notes.note("names no mail domain, so it covers nobody")
         organisation = Organisation(
-            name=entry.text(("o", "displayName", "cn"))[:200] or entry.dn,
-            source=entry.dn,
+            name=entry.text(("o", "displayName", "cn"))[:200] or shown(entry.dn),
+            source=shown(entry.dn),
             domains=tuple(domain for text in texts if (domain := self._domain(text, notes))),
             validated_until=until,
             employees=self._employees(entry, notes),
@@ -278,7 +280,7 @@ def _policy(entry: Entry, scope: Scope, notes: _Notes) -> PolicyEntry:
     except ValueError as error:
         notes.note(f"{error}; the entry counts as valid")
     return PolicyEntry(
-        source=entry.dn,
+        source=shown(entry.dn),
         scope=scope,
         priority=_number(entry, "mailsigilPriority", notes),
         valid_until=until,

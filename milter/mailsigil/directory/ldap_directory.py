@@ -144,7 +144,7 @@ class LdapDirectory:
             )
         (record,) = records
         return IdentityFacts(
-            source=record.dn,
+            source=record.person.source,
             active=not record.inactive,
             validation=record.validation,
             organisation=organisation,
@@ -196,7 +196,7 @@ class LdapDirectory:
             wanted += [equal(name, f"{kind}{text}") for text in spellings for kind in ("smtp:", "")]
         records = tuple(one for one in self._people(any_of(wanted)) if key in one.person.addresses)
         if len([record for record in records if not record.inactive]) > 1:
-            self._say(Problem(records[0].dn, f"{key} belongs to others, too: {_dns(records[1:])}"))
+            self._say(Problem(records[0].person.source, f"{key} belongs to others, too: {_dns(records[1:])}"))
         return records
 
     def _people(self, filter_: str) -> tuple[Record, ...]:
@@ -284,7 +284,7 @@ def _never(value: object) -> bool:
 
 
 def _dns(records: tuple[Record, ...] | list[Record]) -> str:
-    return " and ".join(record.dn for record in records[:5])
+    return " and ".join(record.person.source for record in records[:5])
 
 
 def _spellings(key: str) -> list[str]:

@@ -45,7 +45,7 @@ def population(
             OwnAddress(
                 address=address,
                 identity=IdentityFacts(
-                    source=record.dn,
+                    source=record.person.source,
                     active=not record.inactive,
                     validation=record.validation,
                     organisation=organisation(address.rpartition("@")[2]),

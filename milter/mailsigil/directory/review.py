@@ -165,9 +165,9 @@ def _twice(people: Iterable[Record]) -> Iterator[Problem]:
     for record in people:
         if not record.inactive:
             for address in record.person.addresses:
-                owners[f"the address {address}"].append(record.dn)
+                owners[f"the address {address}"].append(record.person.source)
             for login in record.person.logins:
-                owners[f"the login {login}"].append(record.dn)
+                owners[f"the login {login}"].append(record.person.source)
     for what, dns in owners.items():
         if len(dns) > 1:
             yield Problem(dns[0], f"{what} belongs to {' and '.join(dns[1:5])}, too; nobody signs with it")
@@ -247,7 +247,7 @@ def _organisations(rules: Rules, people: Iterable[Record], at: datetime) -> Iter
                 "validate the organisation again, and set mailsigilIdentityValidUntil",
             )
     lost = [
-        record.dn
+        record.person.source
         for record in people
         if record.validation is not None
         and record.validation.level in _V4_NEEDS
