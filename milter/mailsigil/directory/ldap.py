@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -38,6 +39,11 @@ SUCCESS: Final = 0
 NO_SUCH_OBJECT: Final = 32
 SERVER_TROUBLE: Final = frozenset({1, 51, 52, 80})
 """operationsError, busy, unavailable, other (RFC 4511 4.1.9): another server may do better."""
+
+MORE_PAGES: Final = 100
+"""Pages beyond those that the entries need: a server may give small ones, and now and then an empty one."""
+LONGEST: Final = 1800.0
+"""Seconds that a server may take for all pages of all people."""
 
 _PAGED: Final = "1.2.840.113556.1.4.319"
 
@@ -133,31 +139,66 @@ def _tls(settings: DirectorySettings, url: str) -> ldap3.Tls | None:
     )
 
 
+class _Timed:
+    """A connection's socket, whose reads all end at one time: a server that sends a little now and then, too,
+    is one that does not answer."""
+
+    def __init__(self, wrapped: Any) -> None:
+        self._wrapped = wrapped
+        self._until = 0.0
+
+    def allow(self, seconds: float) -> None:
+        """Give what follows this long, from now on."""
+        self._until = time.monotonic() + seconds
+        self._wrapped.settimeout(max(0.001, seconds))
+
+    def recv(self, size: int) -> bytes:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._wrapped.settimeout(left)
+        data: bytes = self._wrapped.recv(size)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapped, name)
+
+
 class _Session:
     """A logged-in connection of ldap3."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._socket = connection.socket = _Timed(connection.socket)
 
     def search(self, search: Search, *, seconds: float) -> tuple[Entry, ...]:
-        """Ask in pages, and give all entries."""
-        return tuple(chain.from_iterable(self.pages(search, seconds=seconds)))
+        """Ask in pages, and give all entries; all of them come within ``seconds``."""
+        return tuple(chain.from_iterable(self._pages(search, each=seconds, together=seconds)))
 
     def pages(self, search: Search, *, seconds: float) -> Iterator[tuple[Entry, ...]]:
         """Ask in pages (RFC 2696), and give each as it comes."""
+        return self._pages(search, each=seconds, together=LONGEST)
+
+    def _pages(self, search: Search, *, each: float, together: float) -> Iterator[tuple[Entry, ...]]:
         cookie: bytes | None = None
         count = 0
-        while True:
+        for _ in range(4 * search.limit // PAGE + MORE_PAGES):
             found: list[Entry] = []
+            started = time.monotonic()
             with _translated():
-                self._connection.socket.settimeout(seconds)
+                self._socket.allow(min(each, together))
                 cookie = self._page(search, cookie, found)
+            # Whoever takes the pages may take time: the server's alone counts.
+            together -= time.monotonic() - started
             count += len(found)
             if count > search.limit:
                 raise SearchFailed(f"more than {search.limit} entries below {search.base}")
             yield tuple(found)
             if not cookie:
                 return
+            if together <= 0:
+                raise SessionTimeout("it gives page after page, and not all of them in time")
+        raise SessionBroken(f"it gives page after page below {search.base}, and hardly any entries")
 
     def _page(self, search: Search, cookie: bytes | None, found: list[Entry]) -> bytes | None:
         connection = self._connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from itertools import combinations
+from itertools import chain, combinations
 from types import MappingProxyType
 from typing import Final
 
@@ -90,7 +90,7 @@ def _servers(directory: LdapDirectory, servers: Servers, name: str) -> Iterator[
 def _all_people(directory: LdapDirectory, servers: Servers, at: datetime) -> list[Record]:
     names = (*directory.profile["address"], *directory.profile["alias"], *directory.profile["login"])
     wanted = all_of([directory.profile.people_filter, any_of(present(one) for one in names)])
-    found = servers.search(
+    found = servers.pages(
         Search(
             base=directory.settings.people_base,
             filter=wanted,
@@ -98,20 +98,19 @@ def _all_people(directory: LdapDirectory, servers: Servers, at: datetime) -> lis
             limit=MAX_PEOPLE,
         )
     )
-    return [directory.reader.person(entry, at) for entry in found]
+    return [directory.reader.person(entry, at) for page in found for entry in page]
 
 
 def _all_groups(directory: LdapDirectory, servers: Servers) -> list[Entry]:
-    return list(
-        servers.search(
-            Search(
-                base=directory.settings.group_base or directory.settings.people_base,
-                filter=directory.profile.group_filter,
-                attributes=directory.profile["group_member"],
-                limit=MAX_GROUPS,
-            )
+    pages = servers.pages(
+        Search(
+            base=directory.settings.group_base or directory.settings.people_base,
+            filter=directory.profile.group_filter,
+            attributes=directory.profile["group_member"],
+            limit=MAX_GROUPS,
         )
     )
+    return list(chain.from_iterable(pages))
 
 
 def _sample(directory: LdapDirectory, name: str, at: datetime) -> Iterator[Remark]:

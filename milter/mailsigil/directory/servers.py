@@ -60,7 +60,10 @@ class Session(Protocol):
     """A connection that is logged in. Used by one thread at a time."""
 
     def search(self, search: Search, *, seconds: float) -> tuple[Entry, ...]:
-        """Ask; raises SearchFailed, and SessionBroken or SessionTimeout after which it is closed."""
+        """Ask, for ``seconds`` in all.
+
+        Raises SearchFailed, and SessionBroken or SessionTimeout after which it is closed.
+        """
         ...
 
     def pages(self, search: Search, *, seconds: float) -> Iterator[tuple[Entry, ...]]:
