@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from directory.tenant_house import BASE, NOW, Ldap, entry, person
+from directory.tenant_house import BASE, NOW, Ldap, entry, person, policy
+from mailsigil.directory.api import DirectoryUnavailable
 from mailsigil.directory.review import review
 from mailsigil.directory.tenants import TenantDirectory
 from mailsigil.policy.model import SigningMode
@@ -18,6 +19,61 @@ ALIAS = "a.liddell@bank.example"
 
 def signing(directory: TenantDirectory, address: str) -> SigningMode:
     return resolve(directory.policies(address), at=NOW).signing.value
+
+
+# --- A server without policies --------------------------------------------------------------------------
+
+REQUIRED = policy("all", mailsigilAppliesToDomain="bank.example", mailsigilSigning="required")
+OURS = entry(f"cn=bank,ou=pol,{BASE}", "mailsigilOrganisation", o="Bank", mailsigilDomain="bank.example")
+
+
+def test_policies_that_are_gone_all_at_once_serve_on_and_then_mail_waits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = Ldap(person("alice", ALICE), REQUIRED)
+    directory = house.tenant(tmp_path, "", "cache_seconds = 60", "grace_seconds = 600")
+    assert signing(directory, ALICE) is SigningMode.REQUIRED
+    house.entries.remove(REQUIRED)
+    house.clock = 61
+    assert signing(directory, ALICE) is SigningMode.REQUIRED
+    assert "reload mailsigil" in caplog.text
+    house.clock = 661
+    with pytest.raises(DirectoryUnavailable, match="there were 1"):
+        directory.policies(ALICE)
+    house.entries.append(REQUIRED)  # the server has them again
+    assert signing(directory, ALICE) is SigningMode.REQUIRED
+
+
+def test_organisations_that_are_gone_all_at_once_count_as_no_answer(tmp_path: Path) -> None:
+    house = Ldap(person("alice", ALICE), REQUIRED, OURS)
+    directory = house.tenant(tmp_path, "", "cache_seconds = 0", "grace_seconds = 0")
+    assert directory.identity(ALICE).organisation is not None
+    house.entries.remove(OURS)
+    house.clock = 1
+    with pytest.raises(DirectoryUnavailable):
+        directory.identity(ALICE)
+
+
+def test_the_last_policy_is_removed_with_a_reload(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    house = Ldap(person("alice", ALICE))
+    directory = house.tenant(tmp_path, "", "cache_seconds = 0", "grace_seconds = 0")
+    assert signing(directory, ALICE) is SigningMode.NEVER
+    assert f"ou=pol,{BASE}: has no policies and no organisations" in caplog.text
+    remarks = review(directory.directories[0], house, at=NOW)  # type: ignore[arg-type]
+    assert any("has no policies and no organisations" in remark.sentence for remark in remarks)
+    house.entries.append(REQUIRED)
+    house.clock = 1
+    assert signing(directory, ALICE) is SigningMode.REQUIRED
+
+
+def test_one_of_several_policies_may_go(tmp_path: Path) -> None:
+    other = policy("other", mailsigilAppliesToEveryone="TRUE", mailsigilForm="opaque")
+    house = Ldap(person("alice", ALICE), REQUIRED, other)
+    directory = house.tenant(tmp_path, "", "cache_seconds = 0", "grace_seconds = 0")
+    assert signing(directory, ALICE) is SigningMode.REQUIRED
+    house.entries.remove(REQUIRED)
+    house.clock = 1
+    assert signing(directory, ALICE) is SigningMode.NEVER
 
 
 EVIL = "\x1b[2J\x1b[31m"

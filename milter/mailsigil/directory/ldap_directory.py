@@ -37,6 +37,10 @@ MAX_MEMBERSHIPS: Final = 2000
 MAX_SAID: Final = 10_000
 """Problems remembered as said."""
 
+NOTHING_THERE: Final = (
+    "has no policies and no organisations: no mail is signed by it; see that policy_base is right, and"
+    " that its server has all entries"
+)
 POLICY_FILTER: Final = "(objectClass=mailsigilPolicy)"
 ORGANISATION_FILTER: Final = "(objectClass=mailsigilOrganisation)"
 
@@ -95,6 +99,8 @@ class LdapDirectory:
         self._delegated = answers(self._load_delegated, _never)
         self._parents = answers(self._load_parents, _never)
         self._rules = answers(self._load_rules, _never)
+        self._held: dict[str, int] = {}
+        """How many entries a filter found below the policy base."""
 
     def person_by_login(self, login: str) -> Person | None:
         """Give the person who logs in by this name; two of them are a DirectoryUnavailable."""
@@ -248,14 +254,24 @@ class LdapDirectory:
             organisation, found = self.reader.organisation(entry)
             organisations.append(organisation)
             problems += found
+        if not any(self._held.values()):
+            problems.append(Problem(self.settings.policy_base, NOTHING_THERE))
         for problem in problems:
             self._say(problem)
         return Rules(tuple(rules), tuple(organisations), tuple(problems))
 
     def _policy_entries(self, filter_: str) -> tuple[Entry, ...]:
-        return self._ask(
-            Search(base=self.settings.policy_base, filter=filter_, attributes=("*",), limit=MAX_POLICIES)
-        )
+        base = self.settings.policy_base
+        found = self._ask(Search(base=base, filter=filter_, attributes=("*",), limit=MAX_POLICIES))
+        held = self._held.get(filter_, 0)
+        if held and not found:
+            # A replica that is being filled says so, too, and it would mean that nobody's mail is signed.
+            raise DirectoryUnavailable(
+                f"{self.settings.name}: no entries {filter_} below {base}, and there were {held}; where they"
+                " were removed on purpose, reload mailsigil"
+            )
+        self._held[filter_] = len(found)
+        return found
 
     def _say(self, problem: Problem) -> None:
         """Log a problem once; it stays there for ``mailsigil check`` to show."""
