@@ -8,6 +8,8 @@ import pytest
 
 from directory.tenant_house import BASE, NOW, Ldap, entry, person, policy
 from mailsigil.directory.api import DirectoryUnavailable
+from mailsigil.directory.entry import Entry
+from mailsigil.directory.file import FileDirectory
 from mailsigil.directory.review import review
 from mailsigil.directory.tenants import TenantDirectory
 from mailsigil.policy.model import SigningMode
@@ -19,6 +21,61 @@ ALIAS = "a.liddell@bank.example"
 
 def signing(directory: TenantDirectory, address: str) -> SigningMode:
     return resolve(directory.policies(address), at=NOW).signing.value
+
+
+# --- Policies of one address hold for the others ---------------------------------------------------------
+
+FOR_ALICE = policy("alice", mailsigilAppliesToAddress=ALICE, mailsigilSigning="required")
+STAFF = entry(f"cn=staff,ou=groups,{BASE}", "groupOfNames", member=f"uid=alice,ou=people,{BASE}")
+FOR_STAFF = policy("staff", mailsigilAppliesToGroup=STAFF.dn, mailsigilSigning="required")
+FILE_ALIAS = f'[[person]]\naddress = "{ALICE}"\naliases = ["{ALIAS}"]\n'
+
+
+@pytest.mark.parametrize(
+    ("entries", "file"),
+    [
+        pytest.param([person("alice", ALICE, ALIAS), FOR_ALICE], "", id="entry-for-the-main-address"),
+        pytest.param([person("alice", ALIAS, ALICE), FOR_ALICE], "", id="entry-for-an-alias"),
+        pytest.param(
+            [person("alice", ALICE, ALIAS)],
+            f'[[group]]\nname = "g"\nmembers = ["{ALICE}"]\nsigning = "required"\n',
+            id="group-of-the-file",
+        ),
+        pytest.param(
+            [person("alice", ALICE, ALIAS)],
+            f'[[person]]\naddress = "{ALICE}"\nsigning = "required"\n',
+            id="person-of-the-file",
+        ),
+        pytest.param([person("alice", ALICE), FOR_ALICE], FILE_ALIAS, id="alias-of-the-file-alone"),
+        pytest.param([person("alice", ALICE), STAFF, FOR_STAFF], FILE_ALIAS, id="group-of-the-directory"),
+        pytest.param(
+            [person("alice", ALICE)],
+            f'{FILE_ALIAS}[[group]]\nname = "g"\nmembers = ["{ALICE}"]\nsigning = "required"\n',
+            id="all-of-it-in-the-file",
+        ),
+    ],
+)
+def test_nobody_gets_around_a_policy_with_an_alias(tmp_path: Path, entries: list[Entry], file: str) -> None:
+    directory = Ldap(*entries, person("bob", "bob@bank.example")).tenant(tmp_path, file)
+    assert signing(directory, ALICE) is signing(directory, ALIAS) is SigningMode.REQUIRED
+    assert signing(directory, "bob@bank.example") is SigningMode.NEVER
+    told = {one.address: one.policies for listed in directory.people() for one in listed.addresses}
+    for address in (ALICE, ALIAS):
+        assert resolve(told[address], at=NOW).signing.value is SigningMode.REQUIRED
+
+
+def test_a_file_without_a_directory_minds_aliases_too(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(f'{FILE_ALIAS}[[group]]\nname = "g"\nmembers = ["{ALICE}"]\nsigning = "required"\n')
+    policies = FileDirectory.load(path).policies(ALIAS)
+    assert resolve(policies, at=NOW).signing.value is SigningMode.REQUIRED
+
+
+def test_who_the_sender_is_need_not_be_known_for_a_policy_of_the_domain(tmp_path: Path) -> None:
+    house = Ldap(person("alice", ALICE), REQUIRED)
+    directory = house.tenant(tmp_path, '[[domain]]\nname = "bank.example"\nform = "opaque"\n')
+    assert signing(directory, ALICE) is SigningMode.REQUIRED
+    assert not [search for search in house.asked if "people" in search.base]
 
 
 # --- A server without policies --------------------------------------------------------------------------

@@ -6,7 +6,7 @@ record cannot be read is not validated, a policy whose signing mode cannot be re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -75,11 +75,14 @@ class Rule:
     """As :func:`dn_key` gives it."""
     address: str = ""
 
-    def applies(self, address_key: str, groups: frozenset[str]) -> bool:
-        """Tell whether a sender is meant, a member of ``groups``."""
+    def applies(self, address_key: str, owned: Collection[str], groups: frozenset[str]) -> bool:
+        """Tell whether a sender is meant, who has the addresses ``owned`` and is a member of ``groups``.
+
+        What is said of one address of somebody holds for the others: nobody gets around it with an alias.
+        """
         match self.entry.scope:
             case Scope.PERSON:
-                return address_key == self.address
+                return self.address == address_key or self.address in owned
             case Scope.GROUP:
                 return self.group in groups
             case Scope.DOMAIN:

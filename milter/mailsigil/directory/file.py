@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -145,18 +145,31 @@ class FileDirectory:
         """Give the entries of the address's person, its groups, its domain, and for everyone."""
         return self.entries(address_key, groups=())
 
-    def entries(self, address_key: str, *, groups: Collection[str]) -> tuple[PolicyEntry, ...]:
-        """Give the same for a member of further ``groups``: names of an LDAP directory, lower case."""
+    def entries(
+        self, address_key: str, *, groups: Collection[str], owned: Collection[str] = ()
+    ) -> tuple[PolicyEntry, ...]:
+        """Give the same for somebody whom an LDAP directory knows.
+
+        ``groups`` are names of groups there (``dn_key``), ``owned`` all addresses of the same person: what is
+        said of one of them holds for the others.
+        """
         person = self.people_by_address.get(address_key)
-        own = self.person_entries[person.addresses[0]] if person else None
+        people = (person,) if person else self.people_of(owned)
+        addresses = {address_key, *owned, *(one for each in people for one in each.addresses)}
         domain = self.domain_entries.get(address_key.rpartition("@")[2])
         of_groups = (
             rule.entry
             for rule in self.group_rules
-            if rule.name in groups or is_member(rule.members, address_key)
+            if rule.name in groups or any(is_member(rule.members, one) for one in addresses)
         )
-        found = (own, *of_groups, domain, self.default_entry)
+        own = (self.person_entries[each.addresses[0]] for each in people)
+        found = (*own, *of_groups, domain, self.default_entry)
         return tuple(entry for entry in found if entry is not None)
+
+    def people_of(self, addresses: Iterable[str]) -> tuple[Person, ...]:
+        """Give the people who have one of these addresses, each once."""
+        found = (self.people_by_address.get(address) for address in addresses)
+        return tuple(dict.fromkeys(person for person in found if person is not None))
 
     def identity(self, address_key: str) -> IdentityFacts:
         """Give what the file records; a file without [[organisation]] records no validation."""

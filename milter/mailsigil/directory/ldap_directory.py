@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -62,6 +62,11 @@ class Rules:
     def names_groups(self) -> bool:
         """Whether any policy asks for groups."""
         return any(rule.group for rule in self.rules)
+
+    @property
+    def names_people(self) -> bool:
+        """Whether any policy is for somebody in particular."""
+        return any(rule.address for rule in self.rules)
 
 
 class LdapDirectory:
@@ -126,9 +131,16 @@ class LdapDirectory:
 
     def entries(self, address_key: str) -> tuple[PolicyEntry, ...]:
         """Give the policy entries of this directory that apply to a sender."""
-        known = self.all_rules()
-        groups = self.groups(address_key) if known.names_groups else frozenset()
-        return tuple(rule.entry for rule in known.rules if rule.applies(address_key, groups))
+        owned = [address for record in self.records(address_key) for address in record.person.addresses]
+        groups = self.groups(address_key) if self.all_rules().names_groups else frozenset()
+        return self.entries_for(address_key, owned=owned, groups=groups)
+
+    def entries_for(
+        self, address_key: str, *, owned: Collection[str], groups: frozenset[str]
+    ) -> tuple[PolicyEntry, ...]:
+        """Give the same for a sender of whom addresses and groups are known."""
+        known = self.all_rules().rules
+        return tuple(rule.entry for rule in known if rule.applies(address_key, owned, groups))
 
     def groups(self, address_key: str) -> frozenset[str]:
         """Give all groups of whoever has an address, as ``dn_key`` writes them."""

@@ -52,7 +52,7 @@ def population(
                     is_listed=True,
                     must_be_validated=directory.settings.require_validation,
                 ),
-                policies=tuple(rule.entry for rule in rules.rules if rule.applies(address, member_of)),
+                policies=directory.entries_for(address, owned=record.person.addresses, groups=member_of),
             )
             for address in record.person.addresses
         )

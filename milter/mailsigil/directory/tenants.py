@@ -6,7 +6,7 @@ tenant, and no tenant's entries speak for another's addresses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Final
@@ -14,6 +14,7 @@ from typing import Final
 from mailsigil.directory.api import Listed, OwnAddress, Person
 from mailsigil.directory.file import FileDirectory
 from mailsigil.directory.ldap_directory import LdapDirectory
+from mailsigil.directory.owner import owner_of
 from mailsigil.directory.population import population
 from mailsigil.policy.entitlement import IdentityFacts, Organisation
 from mailsigil.policy.model import PolicyEntry
@@ -35,6 +36,7 @@ class TenantDirectory:
         self._bare = bare[0] if bare else directories[0] if len(directories) == 1 else None
         self._layered = lru_cache(maxsize=4096)(_behind)
         self._named_groups = frozenset(file.named_groups())
+        self._file_names_people = bool(file.person_entries or any(rule.members for rule in file.group_rules))
 
     def person_by_login(self, login: str) -> Person | None:
         """Give the person of this login: one whom the policy file lists, else the directory's.
@@ -65,10 +67,18 @@ class TenantDirectory:
         directory = self.directory_of(address_key)
         if directory is None:
             return self.file.policies(address_key)
-        groups = directory.groups(address_key) if self._named_groups else frozenset()
-        listed = self.file.entries(address_key, groups=groups)
+        rules = directory.all_rules()
+        groups_count = bool(self._named_groups or rules.names_groups)
+        owned: tuple[str, ...] = (address_key,)
+        groups: frozenset[str] = frozenset()
+        # Where no policy is about somebody in particular, it need not be known who the sender is.
+        if groups_count or self._file_names_people or rules.names_people:
+            owner = owner_of(address_key, self.file, directory)
+            owned = owner.addresses
+            groups = directory.groups(owner.known_as) if groups_count else groups
+        listed = self.file.entries(address_key, groups=groups, owned=owned)
         return (
-            *directory.entries(address_key),
+            *directory.entries_for(address_key, owned=owned, groups=groups),
             *(self._layered(entry) for entry in listed),
         )
 
@@ -93,19 +103,33 @@ class TenantDirectory:
 
     def people(self) -> Iterator[Listed]:
         """Give the people of the policy file, then those of each directory whom the file does not list."""
-        yield from self.file.people()
+        for listed in self.file.people():
+            yield Listed(person=listed.person, addresses=tuple(map(self._own, listed.person.addresses)))
         for directory in self.directories:
             for listed, groups in population(directory, named_groups=self._named_groups):
-                addresses = tuple(self._completed(own, groups) for own in listed.addresses)
-                own = tuple(one for one in addresses if self.file.person_by_address(one.address) is None)
-                if own:
-                    yield Listed(person=listed.person, addresses=own)
+                yield from self._beside_the_file(listed, groups)
 
-    def _completed(self, own: OwnAddress, groups: frozenset[str]) -> OwnAddress:
+    def _beside_the_file(self, listed: Listed, groups: frozenset[str]) -> Iterator[Listed]:
+        """Somebody of a directory, with those addresses that the policy file gives nobody."""
+        owned = listed.person.addresses
+        if not self.file.people_of(owned):
+            yield Listed(
+                person=listed.person,
+                addresses=tuple(self._completed(own, owned, groups) for own in listed.addresses),
+            )
+            return
+        left = [address for address in owned if self.file.person_by_address(address) is None]
+        if left:
+            yield Listed(person=listed.person, addresses=tuple(map(self._own, left)))
+
+    def _own(self, address: str) -> OwnAddress:
+        return OwnAddress(address=address, identity=self.identity(address), policies=self.policies(address))
+
+    def _completed(self, own: OwnAddress, owned: Collection[str], groups: frozenset[str]) -> OwnAddress:
         """An address with what the policy file says of it, as :meth:`policies` and :meth:`identity` do."""
         facts = own.identity
         organisation = facts.organisation or self.file.organisation(own.address.rpartition("@")[2])
-        listed = self.file.entries(own.address, groups=groups)
+        listed = self.file.entries(own.address, groups=groups, owned=owned)
         return OwnAddress(
             address=own.address,
             identity=facts
