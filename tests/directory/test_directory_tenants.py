@@ -12,6 +12,7 @@ from mailsigil.directory.entry import Entry
 from mailsigil.directory.file import FileDirectory
 from mailsigil.directory.review import review
 from mailsigil.directory.tenants import TenantDirectory
+from mailsigil.policy.entitlement import entitlement
 from mailsigil.policy.model import SigningMode
 from mailsigil.policy.resolve import resolve
 
@@ -76,6 +77,121 @@ def test_who_the_sender_is_need_not_be_known_for_a_policy_of_the_domain(tmp_path
     directory = house.tenant(tmp_path, '[[domain]]\nname = "bank.example"\nform = "opaque"\n')
     assert signing(directory, ALICE) is SigningMode.REQUIRED
     assert not [search for search in house.asked if "people" in search.base]
+
+
+# --- One person in both -----------------------------------------------------------------------------------
+
+LAPSED = {"mailsigilValidatedLevel": "V4", "mailsigilValidatedUntil": "20200101000000Z"}
+LOCKED = {"pwdAccountLockedTime": "000001010000Z"}
+VALID_OURS = entry(
+    f"cn=bank,ou=pol,{BASE}",
+    "mailsigilOrganisation",
+    o="Bank",
+    mailsigilDomain="bank.example",
+    mailsigilIdentityValidUntil="20380101000000Z",
+)
+IN_FILE = f'[[person]]\naddress = "{ALICE}"\nlogins = ["alice"]\n'
+
+
+def levels(directory: TenantDirectory, address: str) -> set[str]:
+    return set(entitlement(directory.identity(address), at=NOW).levels)
+
+
+@pytest.mark.parametrize("address", [ALICE, ALIAS])
+def test_a_person_in_the_file_switches_no_validation_of_the_directory_off(
+    tmp_path: Path, address: str
+) -> None:
+    house = Ldap(person("alice", ALICE, ALIAS, **LAPSED), VALID_OURS)
+    alone = house.tenant(tmp_path, "").identity(address)
+    directory = house.tenant(tmp_path, f'{IN_FILE}form = "clear"\n')
+    assert directory.identity(address) == alone
+    assert levels(directory, address) == {"V1", "V3"}
+
+
+def test_a_validation_of_the_file_goes_before_the_directory_s(tmp_path: Path) -> None:
+    house = Ldap(person("alice", ALICE, **LAPSED), VALID_OURS)
+    directory = house.tenant(tmp_path, f'{IN_FILE}validated_level = "V1"\n')
+    assert levels(directory, ALICE) == {"V1"}
+    assert directory.identity(ALICE).source == f"policy.toml:1 person {ALICE}"
+
+
+def test_what_the_directory_demands_holds_for_people_of_the_file_too(tmp_path: Path) -> None:
+    organisation = (
+        '[[organisation]]\nname = "Bank"\ndomains = ["bank.example"]\nvalidated_until = 2038-01-01\n'
+    )
+    house = Ldap(person("bob", "bob@bank.example"), REQUIRED)
+    directory = house.tenant(tmp_path, IN_FILE, "require_validation = true")
+    assert levels(directory, ALICE) == {"V1"}
+    directory = house.tenant(tmp_path, IN_FILE + organisation, "require_validation = true")
+    assert levels(directory, ALICE) == {"V1", "V3"}
+
+
+def test_two_people_of_the_directory_stay_two_with_the_file(tmp_path: Path) -> None:
+    directory = Ldap(person("alice", ALICE), person("other", ALICE)).tenant(tmp_path, IN_FILE)
+    assert "several people" in directory.identity(ALICE).trouble
+    assert levels(directory, ALICE) == set()
+
+
+@pytest.mark.parametrize("address", [ALICE, ALIAS])
+@pytest.mark.parametrize(
+    ("attributes", "file"),
+    [
+        pytest.param(LOCKED, IN_FILE, id="locked-in-the-directory"),
+        pytest.param({}, f"{IN_FILE}disabled = true\n", id="disabled-in-the-file"),
+        pytest.param(LOCKED, f"{IN_FILE}disabled = true\n", id="both"),
+    ],
+)
+@pytest.mark.parametrize(
+    "alias", ["", f'aliases = ["{ALIAS}"]\n'], ids=["alias-in-both", "alias-in-the-directory"]
+)
+def test_who_is_out_of_use_in_one_place_is_out_of_use(
+    tmp_path: Path, address: str, attributes: dict[str, str], file: str, alias: str
+) -> None:
+    directory = Ldap(person("alice", ALICE, ALIAS, **attributes)).tenant(tmp_path, file + alias)
+    for login in ("alice", "ALICE", ALICE, ALIAS):
+        assert directory.person_by_login(login) is None
+    assert not directory.identity(address).active
+    assert not any(one.identity.active for listed in directory.people() for one in listed.addresses)
+
+
+def test_an_alias_of_the_file_alone_is_locked_with_its_owner(tmp_path: Path) -> None:
+    house = Ldap(person("alice", ALICE, **LOCKED))
+    directory = house.tenant(tmp_path, f'{IN_FILE}aliases = ["{ALIAS}"]\n')
+    assert not directory.identity(ALIAS).active
+
+
+def test_a_person_in_both_has_the_addresses_and_rights_of_both(tmp_path: Path) -> None:
+    alice = person("alice", ALICE, ALIAS, mailsigilSendAs="info@bank.example", sn="Liddell")
+    file = f'{IN_FILE}aliases = ["al@bank.example"]\nmay_send_as = ["*@bank.example"]\ntitle = "Trader"\n'
+    directory = Ldap(alice).tenant(tmp_path, file)
+    found = directory.person_by_login("alice")
+    assert found is not None
+    assert found.addresses == (ALICE, "al@bank.example", ALIAS)
+    assert found.may_send_as == ("*@bank.example", "info@bank.example")
+    assert (found.surname, found.title) == ("Liddell", "Trader")
+    assert directory.person_by_address(ALICE) == directory.person_by_address("al@bank.example") == found
+    assert [listed.person for listed in directory.people()] == [found]
+
+
+def test_one_entry_is_not_two_people_of_the_file(tmp_path: Path) -> None:
+    house = Ldap(person("alice", ALICE, ALIAS, "bob@bank.example", mailsigilValidatedLevel="V2"), VALID_OURS)
+    file = f'{IN_FILE}[[person]]\naddress = "bob@bank.example"\nlogins = ["bob"]\nsigning = "preferred"\n'
+    directory = house.tenant(tmp_path, file)
+    for login in ("alice", "bob"):
+        found = directory.person_by_login(login)
+        assert found is not None
+        assert found.addresses == (f"{login}@bank.example",)
+    for address in (ALICE, ALIAS, "bob@bank.example"):
+        assert levels(directory, address) == {"V1", "V3"}  # of nobody it is known who was validated
+    assert signing(directory, ALICE) is SigningMode.NEVER
+    assert signing(directory, ALIAS) is SigningMode.PREFERRED
+
+
+def test_who_is_in_the_file_alone_is_as_the_file_says(tmp_path: Path) -> None:
+    directory = Ldap(person("bob", "bob@bank.example")).tenant(tmp_path, IN_FILE)
+    assert directory.identity(ALICE).source == f"policy.toml:1 person {ALICE}"
+    assert directory.identity(ALICE).is_listed
+    assert directory.person_by_login("alice") is not None
 
 
 # --- A server without policies --------------------------------------------------------------------------

@@ -13,7 +13,7 @@ _SPECIAL: Final = re.compile(r'[\\,;+"<>]')
 _MAX_SHOWN: Final = 1000
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=4096)
 def dn_key(dn: str) -> str:
     r"""The form in which names are compared; it is one that a directory takes, too.
 

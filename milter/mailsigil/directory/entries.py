@@ -42,10 +42,9 @@ W = TypeVar("W", bound=StrEnum)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in the directory that cannot be meant."""
+    """Something in the directory that cannot be meant; ``dn`` is as :func:`shown` gives it."""
 
     dn: str
-    """As :func:`shown` gives it."""
     sentence: str
 
     def __str__(self) -> str:
@@ -76,10 +75,7 @@ class Rule:
     address: str = ""
 
     def applies(self, address_key: str, owned: Collection[str], groups: frozenset[str]) -> bool:
-        """Tell whether a sender is meant, who has the addresses ``owned`` and is a member of ``groups``.
-
-        What is said of one address of somebody holds for the others: nobody gets around it with an alias.
-        """
+        """Tell whether a sender is meant, by one of all his addresses (``owned``) or his ``groups``."""
         match self.entry.scope:
             case Scope.PERSON:
                 return self.address == address_key or self.address in owned

@@ -54,6 +54,8 @@ class FileDirectory:
     """By main address."""
     disabled: frozenset[str]
     """Main addresses."""
+    disabled_logins: frozenset[str]
+    """As :func:`fold_login` gives them: nobody's, whoever else knows them."""
     client_rules: tuple[_ClientRule, ...]
     domains: frozenset[str]
 
@@ -108,6 +110,12 @@ class FileDirectory:
                 if keys.validated_level is not None
             },
             disabled=disabled,
+            disabled_logins=frozenset(
+                fold_login(login)
+                for person in people
+                if person.addresses[0] in disabled
+                for login in person.logins
+            ),
             client_rules=tuple(
                 _ClientRule(tuple(ip_network(text) for text in client.networks), client.may_send_as)
                 for client in file.client
@@ -165,6 +173,10 @@ class FileDirectory:
         own = (self.person_entries[each.addresses[0]] for each in people)
         found = (*own, *of_groups, domain, self.default_entry)
         return tuple(entry for entry in found if entry is not None)
+
+    def is_disabled(self, addresses: Iterable[str]) -> bool:
+        """Tell whether one of these addresses belongs to somebody who is disabled here."""
+        return any(person.addresses[0] in self.disabled for person in self.people_of(addresses))
 
     def people_of(self, addresses: Iterable[str]) -> tuple[Person, ...]:
         """Give the people who have one of these addresses, each once."""

@@ -169,9 +169,13 @@ class PersonKeys(PolicyKeys):
     may_send_as: List[Pattern] = Field(
         default=(), description="Others in whose name this person may write: patterns."
     )
-    disabled: bool = Field(default=False, description="true: never signed for, and no login.")
+    disabled: bool = Field(
+        default=False, description="true: never signed for, and no login, whatever a directory says."
+    )
     validated_level: Annotated[IdentityLevel | None, Strict(False)] = Field(
-        default=None, description="What was validated about this person; needs an [[organisation]]."
+        default=None,
+        description="What was validated about this person; needs an organisation. It goes before what a"
+        " directory records.",
     )
     validated_by: str = Field(default="", max_length=200, description="Who validated it.")
     validated_until: Moment | None = Field(default=None, description="Until when that holds.")

@@ -12,9 +12,10 @@ from functools import lru_cache
 from typing import Final
 
 from mailsigil.directory.api import Listed, OwnAddress, Person
+from mailsigil.directory.duplicates import fold_login
 from mailsigil.directory.file import FileDirectory
 from mailsigil.directory.ldap_directory import LdapDirectory
-from mailsigil.directory.owner import owner_of
+from mailsigil.directory.owner import merged_identity, merged_person, owner_of
 from mailsigil.directory.population import population
 from mailsigil.policy.entitlement import IdentityFacts, Organisation
 from mailsigil.policy.model import PolicyEntry
@@ -24,7 +25,7 @@ FILE_LAYER: Final = 1
 
 
 class TenantDirectory:
-    """Asks the directory that is responsible, and the policy file for what that one leaves open."""
+    """Asks the directory that is responsible, and the policy file beside it."""
 
     def __init__(self, file: FileDirectory, directories: Sequence[LdapDirectory]) -> None:
         self.file = file
@@ -41,22 +42,35 @@ class TenantDirectory:
     def person_by_login(self, login: str) -> Person | None:
         """Give the person of this login: one whom the policy file lists, else the directory's.
 
-        A login with a domain belongs to that domain's directory; for others see ``bare_logins``.
+        A login with a domain belongs to that domain's directory; for others see ``bare_logins``. Whoever is
+        disabled in one of the two has no login at all.
         """
+        if fold_login(login) in self.file.disabled_logins:
+            return None
         listed = self.file.person_by_login(login)
         if listed is not None:
-            return listed
+            return self._merged(listed) if self.identity(listed.addresses[0]).active else None
         _, at, domain = login.lower().rpartition("@")
         directory = self._by_domain.get(domain) if at else self._bare
-        return directory.person_by_login(login) if directory is not None else None
+        found = directory.person_by_login(login) if directory is not None else None
+        return None if found is None or self.file.is_disabled(found.addresses) else found
 
     def person_by_address(self, key: str) -> Person | None:
         """Give the owner of an address: one whom the policy file lists, else the directory's."""
         listed = self.file.person_by_address(key)
         directory = self.directory_of(key)
-        if listed is not None or directory is None:
+        if listed is not None:
+            return self._merged(listed)
+        return directory.person_by_address(key) if directory is not None else None
+
+    def _merged(self, listed: Person) -> Person:
+        """A person of the policy file, with what the directory of the main address knows."""
+        main = listed.addresses[0]
+        directory = self.directory_of(main)
+        if directory is None or owner_of(main, self.file, directory).shared:
             return listed
-        return directory.person_by_address(key)
+        known = directory.person_by_address(main)
+        return listed if known is None else merged_person(listed, known)
 
     def client_may_send_as(self, ip: str) -> tuple[str, ...]:
         """Give the patterns of the policy file's [[client]] rules."""
@@ -83,13 +97,14 @@ class TenantDirectory:
         )
 
     def identity(self, address_key: str) -> IdentityFacts:
-        """Give what is recorded about an identity; a person in the policy file is recorded there."""
+        """Give what is recorded about an identity, in the directory and in the policy file together."""
         directory = self.directory_of(address_key)
-        if directory is None or self.file.person_by_address(address_key) is not None:
+        if directory is None:
             return self.file.identity(address_key)
-        facts = directory.identity(address_key)
-        domain = address_key.rpartition("@")[2]
-        return replace(facts, organisation=facts.organisation or self.file.organisation(domain))
+        owner = owner_of(address_key, self.file, directory)
+        listed = [self.file.identity(person.addresses[0]) for person in owner.listed]
+        facts = merged_identity(directory.identity(owner.known_as), listed, shared=owner.shared)
+        return replace(facts, organisation=self.organisation(address_key.rpartition("@")[2]))
 
     def organisation(self, domain: str) -> Organisation | None:
         """Give the organisation of a domain: the directory's, else the policy file's."""
@@ -103,24 +118,26 @@ class TenantDirectory:
 
     def people(self) -> Iterator[Listed]:
         """Give the people of the policy file, then those of each directory whom the file does not list."""
+        told: set[str] = set()
         for listed in self.file.people():
-            yield Listed(person=listed.person, addresses=tuple(map(self._own, listed.person.addresses)))
+            person = self._merged(listed.person)
+            told.update(person.addresses)
+            yield Listed(person=person, addresses=tuple(map(self._own, person.addresses)))
         for directory in self.directories:
             for listed, groups in population(directory, named_groups=self._named_groups):
-                yield from self._beside_the_file(listed, groups)
+                yield from self._beside_the_file(listed, groups, told)
 
-    def _beside_the_file(self, listed: Listed, groups: frozenset[str]) -> Iterator[Listed]:
-        """Somebody of a directory, with those addresses that the policy file gives nobody."""
+    def _beside_the_file(
+        self, listed: Listed, groups: frozenset[str], told: Collection[str]
+    ) -> Iterator[Listed]:
+        """Somebody of a directory, with those addresses that were not ``told`` with the file's people."""
         owned = listed.person.addresses
         if not self.file.people_of(owned):
-            yield Listed(
-                person=listed.person,
-                addresses=tuple(self._completed(own, owned, groups) for own in listed.addresses),
-            )
-            return
-        left = [address for address in owned if self.file.person_by_address(address) is None]
-        if left:
-            yield Listed(person=listed.person, addresses=tuple(map(self._own, left)))
+            own = tuple(self._completed(one, owned, groups) for one in listed.addresses)
+        else:
+            own = tuple(self._own(address) for address in owned if address not in told)
+        if own:
+            yield Listed(person=listed.person, addresses=own)
 
     def _own(self, address: str) -> OwnAddress:
         return OwnAddress(address=address, identity=self.identity(address), policies=self.policies(address))
