@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import textwrap
 from collections import Counter
@@ -27,6 +26,7 @@ from mailsigil.cli.certificates_shown import (
 from mailsigil.cli.database import acting_as, become_agents_user, opened_database
 from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import settings_option
+from mailsigil.cli.printable import json_text, printable
 from mailsigil.cli.sync_shown import report_values
 from mailsigil.clock import utc_now
 from mailsigil.config.settings import Settings
@@ -139,15 +139,15 @@ def show(which: str, as_json: bool, settings: Settings) -> None:
         return
     for each in found:
         values = {**known_values(each, now), **_inside(ders[each.held.id])}
-        click.echo(f"{each.held.address}: {each.held.status}")
+        click.echo(printable(f"{each.held.address}: {each.held.status}"))
         for name, value in values.items():
             if name not in ("address", "addresses", "status") and value not in ("", None):
-                click.echo(f"  {name.replace('_', ' '):14}{value}")
+                click.echo(printable(f"  {name.replace('_', ' '):14}{value}"))
         click.echo("")
     click.echo("What happened:")
     for event in history:
-        click.echo(f"  {event.at:%Y-%m-%d %H:%M}  {event.what:10}  {event.who} ({event.node})")
-        for line in textwrap.wrap(f"{event.serial or 'no serial yet'}: {event.why}", 92):
+        click.echo(printable(f"  {event.at:%Y-%m-%d %H:%M}  {event.what:10}  {event.who} ({event.node})"))
+        for line in textwrap.wrap(printable(f"{event.serial or 'no serial yet'}: {event.why}"), 92):
             click.echo(f"      {line}")
 
 
@@ -189,7 +189,7 @@ def export_public(
     else:
         click.echo(f"{len(entries)} certificates in {folder}")
     for address in missing:
-        click.echo(f"{address} has no certificate that signs now.", err=True)
+        click.echo(f"{printable(address)} has no certificate that signs now.", err=True)
     if missing:
         raise SystemExit(1)
 
@@ -253,13 +253,13 @@ def _tell(report: Report, settings: Settings, *, as_json: bool) -> None:
         for result in report.results:
             held = result.action.held
             serial = held.serial if held is not None else ""
-            click.echo(f"{result.action.address}, serial {serial}: {result.sentence}")
+            click.echo(printable(f"{result.action.address}, serial {serial}: {result.sentence}"))
             if result.sentence == Status.WITHDRAWN.value:
                 click.echo(
                     "  The key is gone, but its authority takes no revocations from here: ask it to revoke."
                 )
         for sentence in report.trouble:
-            click.echo(sentence, err=True)
+            click.echo(printable(sentence), err=True)
         if done and settings.lifecycle.share_keys_with:
             click.echo("The other mail servers drop the key with their next sync.")
     raise SystemExit(0 if len(done) == len(report.results) and not report.trouble else 1)
@@ -338,4 +338,4 @@ def _key_form(address: str) -> str:
 
 
 def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    click.echo(json_text(value))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -10,6 +9,7 @@ from typing import Any
 
 import click
 
+from mailsigil.cli.printable import json_text, printable
 from mailsigil.keys.admin import ListedKey
 from mailsigil.lifecycle.overview import Known, Summary
 
@@ -17,13 +17,12 @@ from mailsigil.lifecycle.overview import Known, Summary
 def show_listed(keys: Sequence[ListedKey], *, as_json: bool) -> None:
     """Show what the agent has at hand."""
     if as_json:
-        click.echo(json.dumps([asdict(key) for key in keys], ensure_ascii=False, indent=2))
+        click.echo(json_text([asdict(key) for key in keys]))
         return
     for key in keys:
         addresses = ", ".join(key.addresses)
-        click.echo(
-            f"{key.key_id}  {key.level}  until {key.valid_until[:10]}  {key.source or '-'}  {addresses}"
-        )
+        line = f"{key.key_id}  {key.level}  until {key.valid_until[:10]}  {key.source or '-'}  {addresses}"
+        click.echo(printable(line))
 
 
 def known_line(known: Known, now: datetime) -> str:
@@ -31,7 +30,7 @@ def known_line(known: Known, now: datetime) -> str:
     held = known.held
     left = known.days_left(now)
     days = "" if left is None else f"{left} days"
-    return (
+    return printable(
         f"{known.level}  {held.status:10}  {days:>9}  {held.serial or '-':40}  {held.source}  {held.address}"
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from mailsigil.cli.options import WRONG_USE, config_option
+from mailsigil.cli.printable import printable
 from mailsigil.config.errors import ConfigError
 from mailsigil.config.loading import load_settings
 from mailsigil.config.settings import Settings
@@ -166,9 +167,9 @@ def _anchors(trust: TrustSettings, file: str, now: datetime) -> Iterator[Remark]
 def _as_text(config: Path, found: list[Remark]) -> str:
     lines = []
     for remark in found:
-        lines.append(f"{remark.severity}: {remark.subject}: {remark.sentence}")
+        lines.append(printable(f"{remark.severity}: {remark.subject}: {remark.sentence}"))
         if remark.mend:
-            lines.append(f"  mend: {remark.mend}")
+            lines.append(f"  mend: {printable(remark.mend)}")
     severities = [remark.severity for remark in found]
     errors, warnings = severities.count(Severity.ERROR), severities.count(Severity.WARNING)
     if errors or warnings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -11,6 +10,7 @@ import click
 from mailsigil.cli.chosen import Choice, choices
 from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import config_errors_shown, settings_option
+from mailsigil.cli.printable import json_text, printable
 from mailsigil.config.settings import Settings
 from mailsigil.directory.api import DirectoryUnavailable, Person
 from mailsigil.directory.opening import open_directory
@@ -66,7 +66,7 @@ def command(settings: Settings, address: str, recipients: tuple[str, ...], as_js
     if as_json:
         answer = _as_json(key, person, policy, facts, entitled)
         answer["certificates"] = [asdict(choice) for choice in chosen]
-        click.echo(json.dumps(answer, indent=2, ensure_ascii=False, default=str))
+        click.echo(json_text(answer))
     else:
         click.echo(_as_text(key, person, policy, facts, entitled))
         click.echo("\n" + "\n".join(_choice(choice) for choice in chosen))
@@ -82,7 +82,7 @@ def _key(address: str, hint: str) -> str:
 def _choice(choice: Choice) -> str:
     to = f"mail to {' '.join(choice.recipients)}" if choice.recipients else "all other mail"
     why = f'by the rule "{choice.rule}"' if choice.rule else "no rule decides, so the one that says most"
-    return f"{to}: {choice}\n  {why}"
+    return f"{printable(f'{to}: {choice}')}\n  {printable(why)}"
 
 
 def _settings(policy: EffectivePolicy) -> list[tuple[str, Setting[object]]]:
@@ -137,9 +137,10 @@ def _as_text(
     rows.append(("entitled", f"{entitled}: {entitled.reason}", ""))
     rows.append(("", "", ""))
     rows.extend((name, shown(setting.value), setting.source) for name, setting in _settings(policy))
+    rows = [(printable(name), printable(value), printable(source)) for name, value, source in rows]
     first = max(len(row[0]) for row in rows)
     second = max(len(row[1]) for row in rows if row[2])
-    conflicts = [f"conflict: {one}; {one.holds} holds" for one in policy.conflicts]
+    conflicts = [printable(f"conflict: {one}; {one.holds} holds") for one in policy.conflicts]
     return "\n".join([*(_line(row, first, second) for row in rows), *conflicts])
 
 

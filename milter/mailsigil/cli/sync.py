@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import getpass
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import config_errors_shown, settings_option
+from mailsigil.cli.printable import json_text
 from mailsigil.cli.sync_shown import plan_values, report_values, show_plan, show_report
 from mailsigil.clock import utc_now
 from mailsigil.config.settings import Settings
@@ -153,4 +153,4 @@ def _address(text: str) -> str:
 
 
 def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    click.echo(json_text(value))

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as without_markup
 from rich.table import Table
 
+from mailsigil.cli.printable import printable
 from mailsigil.lifecycle.actions import Action
 from mailsigil.lifecycle.carry_out import Report
 from mailsigil.lifecycle.plan import Plan
@@ -26,19 +27,19 @@ def show_plan(console: Console, plan: Plan, others: Mapping[str, int]) -> None:
         for action in plan.actions[:MAX_SHOWN]:
             table.add_row(
                 action.kind.value,
-                escape(action.address),
+                _plain(action.address),
                 _level(action),
-                escape(action.source),
-                escape(action.reason),
+                _plain(action.source),
+                _plain(action.reason),
             )
         console.print(table)
         _more(console, len(plan.actions))
     for note in plan.notes[:MAX_SHOWN]:
-        console.print(f"{escape(note.address)}: {escape(note.sentence)}", style="yellow")
+        console.print(f"{_plain(note.address)}: {_plain(note.sentence)}", style="yellow")
     _more(console, len(plan.notes))
     for source, count in sorted(others.items()):
         console.print(
-            f'{count} certificates are of a source "{escape(source)}" that the settings do not name; they are'
+            f'{count} certificates are of a source "{_plain(source)}" that the settings do not name; they are'
             " left alone",
             style="yellow",
         )
@@ -57,15 +58,15 @@ def show_report(console: Console, report: Report) -> None:
             style = _DONE_WITH.get(result.outcome, "")
             table.add_row(
                 result.action.kind.value,
-                escape(result.action.address),
+                _plain(result.action.address),
                 result.outcome.value,
-                escape(result.sentence),
+                _plain(result.sentence),
                 style=style,
             )
         console.print(table)
         _more(console, len(rest))
     for sentence in report.trouble:
-        console.print(escape(sentence), style="red")
+        console.print(_plain(sentence), style="red")
     counts = ", ".join(f"{number} {outcome}" for outcome, number in report.counts().items() if number)
     console.print(counts or "Nothing was to be done.")
 
@@ -90,6 +91,10 @@ def report_values(report: Report) -> dict[str, Any]:
         "trouble": report.trouble,
         "results": [_result(result) for result in report.results],
     }
+
+
+def _plain(text: str) -> str:
+    return without_markup(printable(text))
 
 
 def _table(title: str, *columns: str) -> Table:

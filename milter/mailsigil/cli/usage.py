@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import sys
 from collections import Counter
@@ -15,6 +14,7 @@ import click
 from mailsigil.cli.database import become_agents_user, opened_database
 from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import settings_option
+from mailsigil.cli.printable import json_text, printable
 from mailsigil.clock import utc_now
 from mailsigil.config.settings import Settings
 from mailsigil.pki.policies import Level
@@ -49,7 +49,7 @@ def command(month: str, as_json: bool, as_csv: bool, settings: Settings) -> None
         found = list(store.month(chosen))
         months = store.months()
     if as_json:
-        click.echo(json.dumps(_values(chosen, found, waiting), ensure_ascii=False, indent=2))
+        click.echo(json_text(_values(chosen, found, waiting)))
     elif as_csv:
         _print_csv(chosen, found)
     else:
@@ -136,7 +136,7 @@ def _rows(groups: dict[str, Any], levels: Sequence[str]) -> list[list[str]]:
     for name, group in sorted(groups.items()):
         counted = _by_level(group)
         numbers = [counted.get(level, 0) for level in levels]
-        rows.append([name, *(str(number or "-") for number in numbers), str(sum(numbers))])
+        rows.append([printable(name), *(str(number or "-") for number in numbers), str(sum(numbers))])
     return rows
 
 
@@ -144,4 +144,5 @@ def _print_csv(month: str, found: Sequence[Usage]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["month", "sender", "domain", "level", "signatures"])
     for usage in found:
-        writer.writerow([month, usage.address, usage.domain, usage.level, usage.signatures])
+        sender, domain = printable(usage.address), printable(usage.domain)
+        writer.writerow([month, sender, domain, usage.level, usage.signatures])
