@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -17,8 +16,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailsigil.cli.certificates_shown import (
-    known_line,
     known_values,
+    lines_with_serials,
+    show_details,
+    show_history,
+    show_known,
     show_listed,
     show_summary,
     summary_values,
@@ -104,8 +106,7 @@ def list_certificates(
         if as_json:
             _print_json([known_values(each, now) for each in found])
             return
-        for each in found:
-            click.echo(known_line(each, now))
+        show_known(found, now)
         click.echo("")
         show_summary(overview.summary())
 
@@ -138,17 +139,8 @@ def show(which: str, as_json: bool, settings: Settings) -> None:
         _print_json({"certificates": shown, "history": events})
         return
     for each in found:
-        values = {**known_values(each, now), **_inside(ders[each.held.id])}
-        click.echo(printable(f"{each.held.address}: {each.held.status}"))
-        for name, value in values.items():
-            if name not in ("address", "addresses", "status") and value not in ("", None):
-                click.echo(printable(f"  {name.replace('_', ' '):14}{value}"))
-        click.echo("")
-    click.echo("What happened:")
-    for event in history:
-        click.echo(printable(f"  {event.at:%Y-%m-%d %H:%M}  {event.what:10}  {event.who} ({event.node})"))
-        for line in textwrap.wrap(printable(f"{event.serial or 'no serial yet'}: {event.why}"), 92):
-            click.echo(f"      {line}")
+        show_details(each, _inside(ders[each.held.id]), now)
+    show_history(history)
 
 
 @click.command(name="export-public")
@@ -233,9 +225,9 @@ def revoke_certificates(
             ended = ", ".join(sorted({each.held.status.value for each in found}))
             raise Misuse(f"{which} has no certificate that could be revoked; those known are {ended}")
         if not yes:
-            for each in found:
-                if each.held.status in REVOCABLE:
-                    click.echo(known_line(each, utc_now()), err=True)
+            meant = (each for each in found if each.held.status in REVOCABLE)
+            for line in lines_with_serials(meant, utc_now()):
+                click.echo(line, err=True)
             click.confirm("Revoke for good?", abort=True, err=True)
         why = f"revoked by hand ({reason}){f': {comment}' if comment else ''}"
         try:

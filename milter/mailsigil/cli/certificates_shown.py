@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from mailsigil.cli.printable import json_text, printable
+from mailsigil.cli.tables import Column, laid_out, terminal_width, wrapped
 from mailsigil.keys.admin import ListedKey
-from mailsigil.lifecycle.overview import Known, Summary
+from mailsigil.lifecycle.overview import Happened, Known, Summary
+
+NARROW: Final = 60
+"""On a terminal of less than this a key's name does not fit beside its label."""
+_KNOWN: Final = (
+    Column("Address"),
+    Column("Level"),
+    Column("Status"),
+    Column("Left", is_number=True),
+    Column("Source"),
+    Column("Serial", gives_way=True),
+)
+_AT_HAND: Final = (
+    Column("Address"),
+    Column("Level"),
+    Column("Until"),
+    Column("Source"),
+    Column("Key", gives_way=True),
+)
 
 
 def show_listed(keys: Sequence[ListedKey], *, as_json: bool) -> None:
@@ -19,20 +38,53 @@ def show_listed(keys: Sequence[ListedKey], *, as_json: bool) -> None:
     if as_json:
         click.echo(json_text([asdict(key) for key in keys]))
         return
-    for key in keys:
-        addresses = ", ".join(key.addresses)
-        line = f"{key.key_id}  {key.level}  until {key.valid_until[:10]}  {key.source or '-'}  {addresses}"
-        click.echo(printable(line))
+    rows = [
+        (", ".join(key.addresses), key.level, key.valid_until[:10], key.source or "-", key.key_id)
+        for key in keys
+    ]
+    _show_table(_AT_HAND, rows)
 
 
-def known_line(known: Known, now: datetime) -> str:
-    """One certificate as a line."""
-    held = known.held
-    left = known.days_left(now)
-    days = "" if left is None else f"{left} days"
-    return printable(
-        f"{known.level}  {held.status:10}  {days:>9}  {held.serial or '-':40}  {held.source}  {held.address}"
-    )
+def show_known(found: Iterable[Known], now: datetime) -> None:
+    """Show certificates, one in each row."""
+    _show_table(_KNOWN, [_known_row(each, now) for each in found])
+
+
+def lines_with_serials(found: Iterable[Known], now: datetime) -> list[str]:
+    """Certificates with the serial numbers that tell them apart, however narrow the terminal is."""
+    columns = [replace(column, gives_way=False) for column in _KNOWN]
+    return laid_out(columns, [_known_row(each, now) for each in found], terminal_width()).lines
+
+
+def show_details(known: Known, inside: Mapping[str, Any], now: datetime) -> None:
+    """Show all that is known of a certificate; ``inside`` is what stands in it."""
+    width = terminal_width()
+    click.echo(printable(f"{known.held.address}: {known.held.status}"))
+    for name, value in {**known_values(known, now), **inside}.items():
+        if name in ("address", "addresses", "status") or value in ("", None):
+            continue
+        label = name.replace("_", " ")
+        if width is not None and width < NARROW:
+            lines = wrapped(printable(f"{label}: {value}"), width, indent="  ", hanging=" " * 4)
+        else:
+            front = f"  {label:14}"
+            lines = wrapped(printable(str(value)), width, indent=front, hanging=" " * len(front))
+        click.echo("\n".join(lines))
+    click.echo("")
+
+
+def show_history(history: Iterable[Happened]) -> None:
+    """Show what happened, the oldest first; in a pipe each in one line."""
+    width = terminal_width()
+    click.echo("What happened:")
+    for event in history:
+        head = f"  {event.at:%Y-%m-%d %H:%M}  {event.what:10}  {event.who} ({event.node})"
+        why = printable(f"{event.serial or 'no serial yet'}: {event.why}")
+        if width is None:
+            click.echo(f"{printable(head)}  {why}")
+            continue
+        for line in (*wrapped(printable(head), width, hanging=" " * 6), *wrapped(why, width, indent=" " * 6)):
+            click.echo(line)
 
 
 def known_values(known: Known, now: datetime) -> dict[str, Any]:
@@ -78,6 +130,23 @@ def summary_values(summary: Summary) -> dict[str, Any]:
         "by_status": summary.by_status,
         "running_out": {str(days): number for days, number in summary.running_out.items()},
     }
+
+
+def _known_row(known: Known, now: datetime) -> tuple[str, ...]:
+    held, left = known.held, known.days_left(now)
+    days = "" if left is None else f"{left} days"
+    return held.address, known.level, held.status.value, days, held.source, held.serial or "-"
+
+
+def _show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    if not rows:
+        return
+    laid = laid_out(columns, rows, terminal_width())
+    for line in laid.lines:
+        click.echo(line)
+    if laid.left_out:
+        missing = " and ".join(laid.left_out)
+        click.echo(f"({missing}: in a wider window, with --json, or with `mailsigil keys show`)")
 
 
 def _numbers(values: Mapping[str, int]) -> str:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import config_errors_shown, settings_option
 from mailsigil.cli.printable import json_text
-from mailsigil.cli.sync_shown import plan_values, report_values, show_plan, show_report
+from mailsigil.cli.sync_shown import plan_values, report_values, say, show_plan, show_report
 from mailsigil.clock import utc_now
 from mailsigil.config.settings import Settings
 from mailsigil.directory.api import DirectoryUnavailable
@@ -88,7 +88,7 @@ def _run(run: Run, only: str, *, dry_run: bool, as_json: bool, allowed: int | No
         if as_json:
             _print_json({"plan": plan_values(plan), "stop": stop.sentence if stop else ""})
         elif stop is not None:
-            console.print(f"A person would be asked: {stop.sentence}.", style="yellow")
+            say(console, f"A person would be asked: {stop.sentence}.", "yellow")
         return 1 if stop else 0
     if stop is not None:
         if not (not as_json and sys.stdin.isatty() and click.confirm(f"Attention: {stop.sentence}. Go on?")):

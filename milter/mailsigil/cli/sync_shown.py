@@ -2,73 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from rich.console import Console
-from rich.markup import escape as without_markup
-from rich.table import Table
+from rich.text import Text
 
 from mailsigil.cli.printable import printable
+from mailsigil.cli.tables import Column, laid_out, wrapped
 from mailsigil.lifecycle.actions import Action
 from mailsigil.lifecycle.carry_out import Report
 from mailsigil.lifecycle.plan import Plan
 from mailsigil.lifecycle.turnover import Outcome, Result
 
 MAX_SHOWN: Final = 40
-"""Rows of a table; what is beyond is counted."""
+"""Rows of a table, and causes; what is beyond is counted."""
+_COLUMNS: Final = (
+    Column("Address"),
+    Column("Step"),
+    Column("Level"),
+    Column("Source"),
+    Column("Why", wraps=True),
+)
 _DONE_WITH: Final = {Outcome.DONE: "green", Outcome.PENDING: "yellow", Outcome.FAILED: "red"}
 
 
 def show_plan(console: Console, plan: Plan, others: Mapping[str, int]) -> None:
     """Show a plan as a table, with how much there is of each kind."""
     if plan.actions:
-        table = _table("What is to be done", "Step", "Address", "Level", "Source", "Why")
-        for action in plan.actions[:MAX_SHOWN]:
-            table.add_row(
-                action.kind.value,
-                _plain(action.address),
-                _level(action),
-                _plain(action.source),
-                _plain(action.reason),
-            )
-        console.print(table)
+        say(console, "What is to be done")
+        rows = [
+            (action.address, action.kind.value, _level(action), action.source, action.reason)
+            for action in plan.actions
+        ]
+        for line in laid_out(_COLUMNS, rows, _width(console), most=MAX_SHOWN).lines:
+            _print(console, line)
         _more(console, len(plan.actions))
-    for note in plan.notes[:MAX_SHOWN]:
-        console.print(f"{_plain(note.address)}: {_plain(note.sentence)}", style="yellow")
-    _more(console, len(plan.notes))
+    _show_groups(console, [(note.address, note.sentence, "yellow") for note in plan.notes])
     for source, count in sorted(others.items()):
-        console.print(
-            f'{count} certificates are of a source "{_plain(source)}" that the settings do not name; they are'
-            " left alone",
-            style="yellow",
+        say(
+            console,
+            f'{count} certificates are of a source "{source}" that the settings do not name; they are left'
+            " alone",
+            "yellow",
         )
     counts = ", ".join(f"{number} {kind.value}" for kind, number in plan.counts().items())
-    console.print(
-        f"{plan.people} should have a certificate, {plan.live} are there; {counts or 'nothing is to be done'}"
-    )
+    counts = counts or "nothing is to be done"
+    say(console, f"{plan.people} should have a certificate, {plan.live} are there; {counts}")
 
 
 def show_report(console: Console, report: Report) -> None:
-    """Show what happened to whom: what was not done one by one, the rest in numbers."""
+    """Show what happened to whom: what was not done with its cause, the rest in numbers."""
     rest = [result for result in report.results if result.outcome is not Outcome.DONE]
     if rest:
-        table = _table("What was not done", "Step", "Address", "Outcome", "Why")
-        for result in rest[:MAX_SHOWN]:
-            style = _DONE_WITH.get(result.outcome, "")
-            table.add_row(
-                result.action.kind.value,
-                _plain(result.action.address),
-                result.outcome.value,
-                _plain(result.sentence),
-                style=style,
-            )
-        console.print(table)
-        _more(console, len(rest))
-    for sentence in report.trouble:
-        console.print(_plain(sentence), style="red")
+        say(console, "What was not done")
+        _show_groups(
+            console,
+            [
+                (
+                    result.action.address,
+                    f"{result.action.kind.value} {result.outcome.value}: {result.sentence}",
+                    _DONE_WITH.get(result.outcome, ""),
+                )
+                for result in rest
+            ],
+        )
+    for sentence in dict.fromkeys(report.trouble):
+        say(console, sentence, "red")
     counts = ", ".join(f"{number} {outcome}" for outcome, number in report.counts().items() if number)
-    console.print(counts or "Nothing was to be done.")
+    say(console, counts or "Nothing was to be done.")
+
+
+def say(console: Console, text: str, style: str = "") -> None:
+    """Show a sentence, as wide as the terminal is."""
+    for line in wrapped(printable(text), _width(console)):
+        _print(console, line, style)
 
 
 def plan_values(plan: Plan) -> dict[str, Any]:
@@ -93,15 +101,35 @@ def report_values(report: Report) -> dict[str, Any]:
     }
 
 
-def _plain(text: str) -> str:
-    return without_markup(printable(text))
+def _show_groups(console: Console, told: Iterable[tuple[str, str, str]]) -> None:
+    """Show addresses with a sentence and its style: one cause for many is told once, with all of them."""
+    groups: dict[tuple[str, str], dict[str, None]] = {}
+    for address, sentence, style in told:
+        groups.setdefault((sentence, style), {})[address] = None
+    for (sentence, style), addresses in list(groups.items())[:MAX_SHOWN]:
+        many = len(addresses) > 1
+        say(console, f"{f'{len(addresses)} people' if many else next(iter(addresses))}: {sentence}", style)
+        if many:
+            _show_addresses(console, addresses)
+    _more(console, len(groups))
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, box=None, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")  # Cut off, an address would be nobody's.
-    return table
+def _show_addresses(console: Console, addresses: Iterable[str]) -> None:
+    """Side by side on a terminal; in a pipe each has a line of its own."""
+    width = _width(console)
+    plain = map(printable, addresses)
+    for text in plain if width is None else [" ".join(plain)]:
+        for line in wrapped(text, width, indent="  "):
+            _print(console, line)
+
+
+def _width(console: Console) -> int | None:
+    return console.width if console.is_terminal else None
+
+
+def _print(console: Console, line: str, style: str = "") -> None:
+    # Lines are as long as they are to be; in a pipe rich would break them where a terminal would end.
+    console.print(Text(line), style=style, soft_wrap=True)
 
 
 def _step(action: Action) -> dict[str, str]:
@@ -126,4 +154,4 @@ def _level(action: Action) -> str:
 
 def _more(console: Console, number: int) -> None:
     if number > MAX_SHOWN:
-        console.print(f"… and {number - MAX_SHOWN} more (all with --json)")
+        _print(console, f"… and {number - MAX_SHOWN} more (all with --json)")
