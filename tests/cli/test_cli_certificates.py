@@ -7,19 +7,26 @@ import os
 import pwd
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 from cryptography import x509
+from sqlalchemy import text
 
 from cli.test_cli_sync import Site
+from lifecycle.conftest import fresh_postgresql, postgresql
 from mailsigil.cli.keys import command as keys
 from mailsigil.cli.sync import command as sync
+from mailsigil.config.lifecycle import LifecycleSettings
 from mailsigil.keys.authority import Authority
+from mailsigil.lifecycle.database import connect
+from mailsigil.lifecycle.upgrade import revision
 from processes import mailsigil
+
+__all__ = ["fresh_postgresql", "postgresql"]
 
 
 @pytest.fixture
@@ -240,6 +247,71 @@ def test_wrong_use(site: Site, arguments: list[str], sentence: str) -> None:
     assert status == 2
     assert sentence in error
     assert "Traceback" not in error
+
+
+READING = (
+    ["list"],
+    ["list", "--summary", "--json"],
+    ["show", "bob@bank.example"],
+    ["export-public", "--all"],
+)
+REVOKE = ["revoke", "bob@bank.example", "--reason", "unspecified", "--yes"]
+
+
+def test_a_database_that_is_not_there_is_not_made(site: Site) -> None:
+    path = site.folder / "mailsigil.toml"
+    path.write_text(path.read_text().replace("/db/l.db", "/typo/l.db"))
+    before = sorted(site.folder.rglob("*"))
+    for arguments in (*READING, REVOKE):
+        status, told, error = _keys(site, *arguments)
+        assert (status, told) == (2, "")
+        assert (
+            f"there is no database at {site.folder}/typo/l.db yet: the first `mailsigil sync` makes" in error
+        )
+    # Nor is anything written into an empty file.
+    (site.folder / "typo").mkdir()
+    (site.folder / "typo" / "l.db").touch(mode=0o600)
+    assert [_keys(site, *arguments)[0] for arguments in READING] == [2] * len(READING)
+    assert (site.folder / "typo" / "l.db").read_bytes() == b""
+    (site.folder / "typo" / "l.db").unlink()
+    (site.folder / "typo").rmdir()
+    assert sorted(site.folder.rglob("*")) == before
+
+
+def test_looking_does_not_bring_a_database_up_to_date(site: Site) -> None:
+    database = connect(LifecycleSettings(database=f"sqlite:///{site.folder}/db/l.db"))
+    with database, database.change() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        connection.execute(text("DROP TABLE usage"))
+        connection.execute(text("DROP TABLE usage_batch"))
+    for arguments in READING:
+        status, _, error = _keys(site, *arguments)
+        assert (status, "is at step 0001, and this mailsigil needs" in error) == (2, True), error
+        assert "run `mailsigil sync`" in error
+    with database:
+        assert revision(database) == "0001"
+    status, told, error = _keys(site, *REVOKE)
+    assert (status, "revoked" in told) == (0, True), error
+    with database, database.change() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    status, _, error = _keys(site, "list")
+    assert (status, "was changed by a newer mailsigil" in error) == (2, True)
+
+
+@pytest.mark.integration
+def test_tables_that_are_not_there_are_not_made(
+    site: Site, fresh_postgresql: Callable[[], LifecycleSettings]
+) -> None:
+    settings = fresh_postgresql()
+    path = site.folder / "mailsigil.toml"
+    mine = f'database = "sqlite:///{site.folder}/db/l.db"\n'
+    theirs = f'database = "{settings.database}"\npassword_file = "{settings.password_file}"\n'
+    path.write_text(path.read_text().replace(mine, theirs))
+    for arguments in READING:
+        status, _, error = _keys(site, *arguments)
+        assert (status, "there is no database at " in error) == (2, True), error
+    with connect(settings) as database:
+        assert revision(database) == ""
 
 
 def test_without_lifecycle_commands_say_what_they_need(site: Site) -> None:

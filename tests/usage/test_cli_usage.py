@@ -142,6 +142,17 @@ def test_wrong_use(folder: Path, arguments: list[str], more: str, sentence: str)
     assert "Traceback" not in told
 
 
+def test_a_database_that_is_not_there_is_not_made(folder: Path) -> None:
+    before = sorted(folder.rglob("*"))
+    status, told, error = _usage(folder)
+    assert (status, told) == (2, "")
+    assert f"there is no database at {folder}/db/l.db yet: the first `mailsigil sync` makes it" in error
+    counting = CONFIG.replace("enabled = true", "").format(folder=folder, more='count = "on"')
+    (folder / "mailsigil.toml").write_text(counting)
+    assert "yet: the key agent's first signature makes it" in _usage(folder)[2]
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_a_database_that_is_away(folder: Path) -> None:
     (folder / "db").write_text("a file where a folder should be")
     status, _, told = _usage(folder)

@@ -218,7 +218,7 @@ def revoke_certificates(
         raise Misuse("the comment is to be one line of at most 500 characters")
     who = f"{os.environ.get('SUDO_USER') or getpass.getuser()}, by hand"
     become_agents_user(settings)
-    with opened_database(settings.lifecycle) as database:
+    with opened_database(settings.lifecycle, changes=True) as database:
         found = _found(Overview(database, now=utc_now()), which)
         held = [each.held for each in found if each.held.status in REVOCABLE]
         if not held:

@@ -43,7 +43,10 @@ def command(month: str, as_json: bool, as_csv: bool, settings: Settings) -> None
     if not settings.counts_usage:
         raise Misuse('signatures are not counted: enable [lifecycle], or write count = "on" into [usage]')
     become_agents_user(settings)
-    with opened_database(settings.lifecycle) as database:
+    made_by = (
+        "the first `mailsigil sync`" if settings.lifecycle.enabled else "the key agent's first signature"
+    )
+    with opened_database(settings.lifecycle, made_by=made_by) as database:
         store = UsageStore(database)
         waiting = _bring_in(store, Spool(spool_folder(settings)))
         found = list(store.month(chosen))
