@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import pwd
+import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -154,13 +157,79 @@ def test_a_directory_that_lists_nobody(town: Town) -> None:
     assert "lists nobody" in sentences(town)
 
 
-def test_check_asks(tmp_path: Path) -> None:
-    (tmp_path / "policy.toml").write_text('[default]\nsigning = "required"\n')
-    (tmp_path / "mailsigil.toml").write_text(
-        f'[policy]\nfile = "{tmp_path}/policy.toml"\n'
-        f'[lifecycle]\nenabled = true\ndatabase = "sqlite:///{tmp_path}/l.db"\n'
+SECRET = base64.b64encode(bytes(32)).decode() + "\n"
+NO_SERVER = "postgresql://mailsigil@127.0.0.1:1/mailsigil"
+OTHERS = ("nobody", "daemon")
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "sentence", "mend"),
+    [
+        (SECRET, 0o600, "", ""),
+        (SECRET[:20], 0o600, "does not hold 32 octets in base64", "openssl rand -base64 32"),
+        ("no base64 at all!", 0o600, "does not hold 32 octets in base64", "openssl rand -base64 32"),
+        (SECRET, 0o644, "others than its owner may use this secret file (mode 0644)", "chmod 600"),
+        ("", 0o600, "empty", ""),
+        (None, 0, "cannot be opened: No such file or directory", "it: openssl"),
+    ],
+)
+def test_the_secret_for_shared_keys(
+    tmp_path: Path, content: str | None, mode: int, sentence: str, mend: str
+) -> None:
+    secret = tmp_path / "shared-keys"
+    if content is not None:
+        secret.write_text(content)
+        secret.chmod(mode)
+    more = f'share_keys_with = "{secret}"\n'
+    found = [one for one in checked(tmp_path, more, NO_SERVER) if "share_keys" in one.subject]
+    if not sentence:
+        assert found == []
+        return
+    (remark,) = found
+    assert remark.severity is Severity.ERROR
+    assert sentence in remark.sentence
+    assert mend in remark.mend
+    assert "emove it" not in remark.mend
+
+
+def test_the_secret_that_systemd_did_not_hand_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    found = checked(tmp_path, 'share_keys_with = "credential:shared-keys"\n', NO_SERVER)
+    (remark,) = [one for one in found if "share_keys" in one.subject]
+    assert 'there is no systemd credential "shared-keys"' in remark.sentence
+    assert remark.severity is Severity.ERROR
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_the_secret_is_read_as_the_agents_user() -> None:
+    ours, others = map(pwd.getpwnam, OTHERS)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o711)  # Not pytest's folder: the agent's user has to come here.
+        secret = folder / "shared-keys"
+        secret.write_text(SECRET)
+        secret.chmod(0o600)
+        for owner, sentence in ((ours, ""), (others, "cannot be opened"), (None, "cannot be opened")):
+            os.chown(secret, owner.pw_uid if owner else 0, -1)
+            more = f'share_keys_with = "{secret}"\n[keyd]\nuser = "{ours.pw_name}"\n'
+            found = [one.sentence for one in checked(folder, more, NO_SERVER) if "share_keys" in one.subject]
+            assert (sentence in found[0]) if sentence else not found, found
+        assert os.geteuid() == 0
+
+
+def checked(folder: Path, more: str = "", database: str = "") -> list[Remark]:
+    """What the command finds, with this in [lifecycle]."""
+    database = database or f"sqlite:///{folder}/l.db"
+    (folder / "policy.toml").write_text('[default]\nsigning = "required"\n')
+    (folder / "mailsigil.toml").write_text(
+        f'[policy]\nfile = "{folder}/policy.toml"\n'
         '[[source]]\nname = "ca"\nkind = "embedded"\ndomains = ["bank.example"]\n'
-        f'[source.embedded]\nfolder = "{tmp_path}/ca"\n'
+        f'[source.embedded]\nfolder = "{folder}/ca"\n'
+        f'[lifecycle]\nenabled = true\ndatabase = "{database}"\n{more}'
     )
-    found = " / ".join(one.sentence for one in everything(tmp_path / "mailsigil.toml", now=NOW))
+    return list(everything(folder / "mailsigil.toml", now=NOW))
+
+
+def test_check_asks(tmp_path: Path) -> None:
+    found = " / ".join(one.sentence for one in checked(tmp_path))
     assert "the directory lists nobody" in found

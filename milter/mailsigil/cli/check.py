@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from mailsigil.cli.database import acting_as
+from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import WRONG_USE, config_option
 from mailsigil.cli.printable import printable
 from mailsigil.config.errors import ConfigError
@@ -24,6 +26,7 @@ from mailsigil.dovecot.ask_doveconf import dovecot_remarks
 from mailsigil.keys.folder_review import key_files
 from mailsigil.keys.sources.review import review as review_sources
 from mailsigil.lifecycle.review import review as review_lifecycle
+from mailsigil.lifecycle.review import review_secret
 from mailsigil.pki.anchors import AnchorError, load_anchor_file
 from mailsigil.policy.model import SigningMode
 
@@ -131,6 +134,19 @@ def _lifecycle(settings: Settings, now: datetime) -> Iterator[Remark]:
     except ConfigError:
         directory = None
     yield from review_lifecycle(settings, directory, now=now)
+    yield from _shared_secret(settings)
+
+
+def _shared_secret(settings: Settings) -> list[Remark]:
+    """The secret for shared keys, as the user sees it that runs read it as."""
+    if not settings.lifecycle.enabled or not settings.lifecycle.share_keys_with:
+        return []
+    try:
+        with acting_as(settings):
+            return list(review_secret(settings.lifecycle))
+    except Misuse:
+        # There is no such user, which is told where users are looked at.
+        return list(review_secret(settings.lifecycle))
 
 
 def _trust(settings: Settings, now: datetime) -> Iterator[Remark]:

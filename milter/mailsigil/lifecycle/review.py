@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 
+from mailsigil.config.lifecycle import LifecycleSettings
 from mailsigil.config.settings import Settings
 from mailsigil.config.surroundings import Remark, Severity, writable_folder
 from mailsigil.directory.api import DirectoryUnavailable, Population
@@ -20,6 +21,7 @@ from mailsigil.lifecycle.database import Database, connect
 from mailsigil.lifecycle.errors import LifecycleError
 from mailsigil.lifecycle.run import node_name
 from mailsigil.lifecycle.safety import APART
+from mailsigil.lifecycle.sealing import SealError, load_seal
 from mailsigil.lifecycle.tables import claims, runs
 from mailsigil.lifecycle.upgrade import HEAD, revision
 from mailsigil.process.privileges import PrivilegeError, find_user
@@ -28,6 +30,10 @@ SUBJECT: Final = "lifecycle"
 RECENT: Final = timedelta(days=7)
 """Mail servers that had a run since then are at work."""
 MAX_NAMED: Final = 10
+_SHARED: Final = (
+    "put the secret of the other mail servers there, for the key agent's user alone; the first server makes"
+    " it: openssl rand -base64 32"
+)
 
 
 def review(settings: Settings, directory: Population | None, *, now: datetime) -> Iterator[Remark]:
@@ -49,6 +55,18 @@ def review(settings: Settings, directory: Population | None, *, now: datetime) -
             yield from _inside(database, settings, now)
     except LifecycleError as error:
         yield Remark(Severity.ERROR, SUBJECT, error.sentence, error.mend)
+
+
+def review_secret(settings: LifecycleSettings) -> Iterator[Remark]:
+    """Try to read the secret for shared keys as a run does; to be called as the key agent's user."""
+    if not settings.enabled:
+        return
+    try:
+        load_seal(settings.share_keys_with)
+    except SealError as error:
+        # What reads files of keys would have those removed that are none.
+        mend = error.mend if "emove it" not in error.mend else _SHARED
+        yield Remark(Severity.ERROR, "lifecycle.share_keys_with", error.sentence, mend)
 
 
 def _people(directory: Population) -> Iterator[Remark]:
