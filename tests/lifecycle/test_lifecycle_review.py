@@ -63,8 +63,12 @@ def test_before_the_first_run_nothing_is_made(tmp_path: Path) -> None:
     file = tmp_path / "db" / "l.db"
     town = Town(tmp_path, LifecycleSettings(enabled=True, database=f"sqlite:///{file}"))
     town.bank.hire("alice", "Alice Example")
-    assert told(town) == []
+    (remark,) = told(town)
+    assert (remark.severity, remark.sentence) == (Severity.WARNING, f"there is no folder {file.parent} yet")
     assert not file.parent.exists()
+    file.parent.mkdir(mode=0o700)
+    assert told(town) == []
+    assert not file.exists()
 
 
 def test_a_database_of_another_step(town: Town) -> None:
@@ -121,6 +125,49 @@ def test_a_file_that_others_read_or_own(tmp_path: Path) -> None:
         settings = town.settings.model_copy(update={"keyd": keyd})
         (remark,) = under_test.review(settings, None, now=NOW)
         assert "does not belong to root" in remark.sentence
+
+
+@pytest.mark.parametrize("kind", ["folder", "settings", "pipe", "empty"])
+def test_a_path_that_leads_to_something_else(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "db"
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case _:
+            path.write_text("[lifecycle]\nenabled = true\n" if kind == "settings" else "")
+    path.chmod(0o755)
+    town = Town(tmp_path, LifecycleSettings(enabled=True, database=f"sqlite:///{path}"))
+    town.bank.hire("alice", "Alice Example")
+    (remark,) = told(town)
+    assert remark.severity is Severity.ERROR
+    says = {
+        "folder": f"{path} is a folder, and no database",
+        "settings": f"{path} is another kind of file, and no database",
+        "pipe": f"{path} is no file",
+        "empty": f"{path} is open to other users",  # One that is just being made.
+    }
+    assert remark.sentence == says[kind]
+    assert ("chmod" in remark.mend) == (kind == "empty")
+
+
+def test_a_password_that_nobody_asks_for(tmp_path: Path) -> None:
+    found = checked(tmp_path, 'password_file = "/etc/mailsigil/password"\n')
+    (remark,) = [one for one in found if "password" in one.subject]
+    assert remark.severity is Severity.WARNING
+    assert "SQLite is a file of this machine" in remark.sentence
+
+
+def test_servers_of_a_directory_that_are_away_are_told_once(tmp_path: Path) -> None:
+    directory = (
+        '[[directory]]\nname = "dead"\nprofile = "openldap"\nservers = ["ldap://127.0.0.1:1"]\n'
+        'encryption = "none"\n'
+        'people_base = "dc=bank,dc=example"\ndomains = ["bank.example"]\n'
+    )
+    found = [one for one in checked(tmp_path, directory) if one.severity is Severity.ERROR]
+    mine = [one for one in found if one.subject.startswith(("directory", "lifecycle"))]
+    assert [one.subject for one in mine] == ['directory "dead": ldap://127.0.0.1:1']
 
 
 @pytest.mark.integration

@@ -62,13 +62,15 @@ def everything(config: Path, *, now: datetime, doveconf: Path | None = None) -> 
         yield from _mistakes(error)
         return
     yield from _policy(settings)
-    yield from _directories(settings, now)
+    directories = list(_directories(settings, now))
+    yield from directories
     yield from _trust(settings, now)
     around = list(remarks(settings))
     yield from around
     yield from key_files(settings, told={remark.subject for remark in around}, now=now)
     yield from review_sources(settings.source, user=settings.keyd.user, now=now)
-    yield from _lifecycle(settings, now)
+    is_told = any(remark.severity is Severity.ERROR for remark in directories)
+    yield from _lifecycle(settings, now, is_told=is_told)
     yield from dovecot_remarks(settings, doveconf)
 
 
@@ -128,12 +130,12 @@ def _named_groups(settings: Settings) -> dict[str, str]:
         return {}  # That finding was told already.
 
 
-def _lifecycle(settings: Settings, now: datetime) -> Iterator[Remark]:
+def _lifecycle(settings: Settings, now: datetime, *, is_told: bool) -> Iterator[Remark]:
     try:
         directory = open_directory(settings) if settings.lifecycle.enabled else None
     except ConfigError:
         directory = None
-    yield from review_lifecycle(settings, directory, now=now)
+    yield from review_lifecycle(settings, directory, now=now, is_told=is_told)
     yield from _shared_secret(settings)
 
 

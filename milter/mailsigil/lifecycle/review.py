@@ -27,6 +27,9 @@ from mailsigil.lifecycle.upgrade import HEAD, revision
 from mailsigil.process.privileges import PrivilegeError, find_user
 
 SUBJECT: Final = "lifecycle"
+_DATABASE: Final = "lifecycle.database"
+_SQLITE_HEADER: Final = b"SQLite format 3\0"
+"""https://www.sqlite.org/fileformat2.html#magic_header_string"""
 RECENT: Final = timedelta(days=7)
 """Mail servers that had a run since then are at work."""
 MAX_NAMED: Final = 10
@@ -36,20 +39,25 @@ _SHARED: Final = (
 )
 
 
-def review(settings: Settings, directory: Population | None, *, now: datetime) -> Iterator[Remark]:
+def review(
+    settings: Settings, directory: Population | None, *, now: datetime, is_told: bool = False
+) -> Iterator[Remark]:
     """Give all findings; nothing where the lifecycle is not enabled.
 
-    ``directory`` is None where it cannot be opened, which others tell.
+    ``directory`` is None where it cannot be opened, which others tell; ``is_told``: that it does not answer
+    was told, too.
     """
     if not settings.lifecycle.enabled:
         return
     if directory is not None:
-        yield from _people(directory)
+        yield from _people(directory, is_told=is_told)
     file = _file(settings)
-    local = list(_sqlite(file, settings.keyd.user)) if file is not None else []
-    yield from local
-    if local or (file is not None and not file.exists()):
-        return
+    if file is not None:
+        yield from _password(settings.lifecycle)
+        local = list(_sqlite(file, settings.keyd.user))
+        yield from local
+        if local or not file.exists():
+            return
     try:
         with connect(settings.lifecycle) as database:
             yield from _inside(database, settings, now)
@@ -69,10 +77,12 @@ def review_secret(settings: LifecycleSettings) -> Iterator[Remark]:
         yield Remark(Severity.ERROR, "lifecycle.share_keys_with", error.sentence, mend)
 
 
-def _people(directory: Population) -> Iterator[Remark]:
+def _people(directory: Population, *, is_told: bool) -> Iterator[Remark]:
     try:
         somebody = next(iter(directory.people()), None)
     except DirectoryUnavailable as error:
+        if is_told:
+            return
         yield Remark(
             Severity.ERROR,
             SUBJECT,
@@ -94,19 +104,62 @@ def _file(settings: Settings) -> Path | None:
     return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
-def _sqlite(file: Path, user: str) -> Iterator[Remark]:
-    """The file's owner and rights; its folder, where the file is not there yet."""
-    subject = "lifecycle.database"
-    if not file.exists():
-        yield from (
-            remark
-            for remark in writable_folder(subject, file.parent, user)
-            if remark.severity is Severity.ERROR
+def _password(settings: LifecycleSettings) -> Iterator[Remark]:
+    if settings.password_file:
+        yield Remark(
+            Severity.WARNING,
+            "lifecycle.password_file",
+            "it is not used: SQLite is a file of this machine, and asks for no password",
+            'remove it, or name a database of PostgreSQL in "database"',
         )
-        return
+
+
+def _sqlite(file: Path, user: str) -> Iterator[Remark]:
+    """What the path leads to, its owner and rights; its folder, where the file is not there yet."""
+    if not file.exists():
+        yield from _folder_to_be(file, user)
+    elif sentence := _no_database(file):
+        # No mend here touches what is there: it is somebody else's.
+        mend = 'name a file for it in "database" of [lifecycle]; mailsigil makes it'
+        yield Remark(Severity.ERROR, _DATABASE, sentence, mend)
+    else:
+        yield from _rights(file, user)
+
+
+def _folder_to_be(file: Path, user: str) -> Iterator[Remark]:
+    errors = [
+        remark
+        for remark in writable_folder(_DATABASE, file.parent, user)
+        if remark.severity is Severity.ERROR
+    ]
+    yield from errors
+    if not errors and not file.parent.exists():
+        yield Remark(
+            Severity.WARNING,
+            _DATABASE,
+            f"there is no folder {file.parent} yet",
+            f"if {file} is where the database should be, nothing: the first run makes both",
+        )
+
+
+def _no_database(file: Path) -> str:
+    """Why this cannot be a database of SQLite; empty where it can, or may not be looked into."""
+    if file.is_dir():
+        return f"{file} is a folder, and no database"
+    if not file.is_file():
+        return f"{file} is no file"
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(len(_SQLITE_HEADER))
+    except OSError:
+        return ""
+    return f"{file} is another kind of file, and no database" if start and start != _SQLITE_HEADER else ""
+
+
+def _rights(file: Path, user: str) -> Iterator[Remark]:
     status = file.stat()
     if status.st_mode & 0o077:
-        yield Remark(Severity.ERROR, subject, f"{file} is open to other users", f"chmod 600 {file}")
+        yield Remark(Severity.ERROR, _DATABASE, f"{file} is open to other users", f"chmod 600 {file}")
     try:
         owner = find_user(user).pw_uid if user else status.st_uid
     except PrivilegeError:
@@ -114,7 +167,7 @@ def _sqlite(file: Path, user: str) -> Iterator[Remark]:
     if status.st_uid != owner:
         yield Remark(
             Severity.ERROR,
-            subject,
+            _DATABASE,
             f"{file} does not belong to {user}, so the key agent cannot write to it",
             f"chown {user} {file}",
         )
