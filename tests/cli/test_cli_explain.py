@@ -169,6 +169,40 @@ def test_a_recipient_that_is_none(two_sources: Path) -> None:
     assert "--to" in result.output
 
 
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ('name = "Alice Example"\ntitle = "Clerk"', "V4: Alice Example, Clerk, Example Bank"),
+        (
+            'name = "Cher"',
+            "V3: Example Bank; V4 needs a given name and a surname of at most 64 letters",
+        ),
+        ('name = "Alice Example"\nlevel = "V1"', 'V1; policy wants no more than V1 ("level", policy.toml:'),
+        ('name = "Alice Example"\nsigning = "never"', "none: policy never signs this mail"),
+    ],
+)
+def test_what_a_certificate_will_say(tmp_path: Path, values: str, says: str) -> None:
+    (tmp_path / "policy.toml").write_text(
+        '[default]\nsigning = "required"\n[[organisation]]\nname = "Example Bank"\n'
+        'domains = ["bank.example"]\nvalidated_until = 2038-01-01\n'
+        f'[[person]]\naddress = "alice@bank.example"\nvalidated_level = "V4"\n{values}\n'
+    )
+    config = tmp_path / "mailsigil.toml"
+    config.write_text(
+        f'[policy]\nfile = "{tmp_path}/policy.toml"\n[keyd]\nsocket = "/nowhere/keyd.sock"\n'
+        '[lifecycle]\nenabled = true\n[[source]]\nname = "ca"\nkind = "embedded"\n'
+        'domains = ["bank.example"]\n[source.embedded]\nfolder = "/nowhere/ca"\n'
+    )
+    (line,) = [
+        line
+        for line in _run(config, "alice@bank.example").output.splitlines()
+        if line.startswith("certificate ")
+    ]
+    assert line.split(maxsplit=1)[1].startswith(says)
+    answer = json.loads(_run(config, "--json", "alice@bank.example").output)
+    assert answer["will_say"]["ca"].startswith(says)
+
+
 def test_unknown_sender_is_said_to_be_unknown(config: Path) -> None:
     result = _run(config, "eve@bank.example")
     assert result.exit_code == 0

@@ -17,12 +17,16 @@ from lifecycle.town import DAY, NOW, Town
 from mailsigil.cli.check import everything
 from mailsigil.config.lifecycle import LifecycleSettings
 from mailsigil.config.surroundings import Remark, Severity
-from mailsigil.directory.api import DirectoryUnavailable, Listed, Population
+from mailsigil.directory.api import DirectoryUnavailable, Listed, OwnAddress, Person, Population
 from mailsigil.directory.opening import open_directory
 from mailsigil.lifecycle import review as under_test
 from mailsigil.lifecycle.database import Database, connect
+from mailsigil.lifecycle.desired import SourceRules
+from mailsigil.lifecycle.shortfall import said, shortfalls
 from mailsigil.lifecycle.tables import claims
 from mailsigil.lifecycle.upgrade import HEAD
+from mailsigil.policy.entitlement import IdentityFacts, Organisation, Validation
+from mailsigil.policy.model import IdentityLevel, PolicyEntry, SigningMode
 
 
 def told(town: Town, directory: Population | None = None) -> list[Remark]:
@@ -202,6 +206,48 @@ def test_a_directory_that_lists_nobody(town: Town) -> None:
     assert "does not list its people" in remark.sentence
     town.bank.people.clear()
     assert "lists nobody" in sentences(town)
+
+
+def test_names_that_no_certificate_takes(town: Town) -> None:
+    for number in range(7):
+        town.bank.hire(f"p{number}", "Cher")
+    town.bank.hire("long", f"Lancelot {'x' * 65}")
+    # Who is meant to say less is nobody to be told of, nor whose mail is never signed.
+    town.bank.hire("third", "Cher", validated_level="V3")
+    town.bank.hire("never", "Cher", signing="never")
+    (remark,) = [one for one in told(town) if "say less" in one.sentence]
+    assert remark.severity is Severity.WARNING
+    assert remark.sentence == (
+        "8 people's certificates say less than the directory does: V4 needs a given name and a surname of at"
+        " most 64 letters: p0@bank.example, p1@bank.example, p2@bank.example, p3@bank.example,"
+        " p4@bank.example, and 3 more"
+    )
+
+
+def test_a_title_that_no_certificate_takes() -> None:
+    """The policy file refuses such a title; LDAP has them."""
+    facts = IdentityFacts(
+        source="cn=alice",
+        validation=Validation(level=IdentityLevel.V4),
+        organisation=Organisation(
+            name="Example Bank", source="o=bank", domains=("bank.example",), validated_until=NOW + DAY
+        ),
+    )
+    signs = PolicyEntry(source="test", signing=SigningMode.REQUIRED)
+    own = OwnAddress(address="alice@bank.example", identity=facts, policies=(signs,))
+    rules = SourceRules(name="ca", domains=frozenset({"bank.example"}))
+    late = "the title is left out: it may have at most 64 letters"
+    for title, found in ((" ", []), ("Clerk", []), ("t" * 65, [late])):
+        person = Person(name="Alice Example", addresses=(own.address,), logins=(), title=title)
+        assert shortfalls(person, own, rules, at=NOW) == found
+    assert said(person, own, rules, at=NOW) == f"V4: Alice Example, Example Bank; {late}"
+
+
+def test_an_organisation_that_no_certificate_takes(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = town.bank.policy().replace("Example Bank", "B" * 65)
+    monkeypatch.setattr(town.bank, "policy", lambda: policy)
+    (remark,) = [one for one in told(town) if "say less" in one.sentence]
+    assert "V4 needs an organisation's name of at most 64 letters; V3 needs" in remark.sentence
 
 
 SECRET = base64.b64encode(bytes(32)).decode() + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -12,9 +13,10 @@ from mailsigil.cli.misuse import Misuse
 from mailsigil.cli.options import config_errors_shown, settings_option
 from mailsigil.cli.printable import json_text, printable
 from mailsigil.config.settings import Settings
-from mailsigil.directory.api import DirectoryUnavailable, Person
+from mailsigil.directory.api import DirectoryUnavailable, OwnAddress, Person
 from mailsigil.directory.opening import open_directory
 from mailsigil.keys.client import KeyAgentClient
+from mailsigil.lifecycle.shortfall import certifying, said
 from mailsigil.message.address import Address, AddressError
 from mailsigil.pki.anchors import AnchorError
 from mailsigil.policy.certificates import CertificateRule
@@ -41,8 +43,9 @@ def command(settings: Settings, address: str, recipients: tuple[str, ...], as_js
 
     Each setting is shown with its value and the entry it came from: the person's, a group's, the domain's,
     the one for everyone, or the built-in default. "entitled" are the levels that a signature may have today.
-    Below stands the certificate that would sign, as the key agent tells of it now: ask as root, or as one of
-    the users who may have mail signed.
+    With [lifecycle], "certificate" is what the next one will say, and why no more. Below stands the one that
+    would sign, as the key agent tells of it now: ask as root, or as one of the users who may have mail
+    signed.
     """
     key = _key(address, "ADDRESS")
     to = tuple(_key(recipient, "--to") for recipient in recipients)
@@ -51,11 +54,13 @@ def command(settings: Settings, address: str, recipients: tuple[str, ...], as_js
     now = datetime.now(UTC)
     try:
         person = directory.person_by_address(key)
-        policy = resolve(directory.policies(key), at=now)
+        entries = directory.policies(key)
         facts = directory.identity(key)
     except DirectoryUnavailable as error:
         raise Misuse(f"the directory does not answer, so mail of this sender is deferred: {error}") from error
+    policy = resolve(entries, at=now)
     entitled = entitlement(facts, at=now)
+    own = OwnAddress(address=key, identity=facts, policies=entries)
     try:
         levels_of = levels_under(trust_store(settings))
     except AnchorError as error:
@@ -63,13 +68,23 @@ def command(settings: Settings, address: str, recipients: tuple[str, ...], as_js
     # No waiting for an agent that is being restarted: here a person waits, and no mail.
     keys = KeyAgentClient(settings.keyd.socket, timeout=settings.keyd.timeout, sleep=lambda seconds: None)
     chosen = list(choices(key, person, policy, facts, recipients=to, keys=keys, levels_of=levels_of, at=now))
+    will_say = _will_say(settings, person, own, now)
     if as_json:
         answer = _as_json(key, person, policy, facts, entitled)
+        answer["will_say"] = will_say
         answer["certificates"] = [asdict(choice) for choice in chosen]
         click.echo(json_text(answer))
     else:
-        click.echo(_as_text(key, person, policy, facts, entitled))
+        click.echo(_as_text(key, person, policy, facts, entitled, will_say))
         click.echo("\n" + "\n".join(_choice(choice) for choice in chosen))
+
+
+def _will_say(settings: Settings, person: Person | None, own: OwnAddress, now: datetime) -> dict[str, str]:
+    """By source: what a certificate of this address will say, and why no more."""
+    if person is None or not settings.lifecycle.enabled:
+        return {}
+    sources = certifying(settings.source, own.address.rpartition("@")[2])
+    return {source.name: said(person, own, source, at=now) for source in sources}
 
 
 def _key(address: str, hint: str) -> str:
@@ -119,7 +134,12 @@ def _as_json(
 
 
 def _as_text(
-    key: str, person: Person | None, policy: EffectivePolicy, facts: IdentityFacts, entitled: Entitlement
+    key: str,
+    person: Person | None,
+    policy: EffectivePolicy,
+    facts: IdentityFacts,
+    entitled: Entitlement,
+    will_say: Mapping[str, str],
 ) -> str:
     rows = [("sender", key, "")]
     if person is None:
@@ -135,6 +155,8 @@ def _as_text(
         served = f" (served by {facts.organisation.key_service})" if facts.organisation.key_service else ""
         rows.append(("organisation", facts.organisation.name + served, ""))
     rows.append(("entitled", f"{entitled}: {entitled.reason}", ""))
+    for source, words in will_say.items():
+        rows.append(("certificate", words if len(will_say) == 1 else f'{words} (of "{source}")', ""))
     rows.append(("", "", ""))
     rows.extend((name, shown(setting.value), setting.source) for name, setting in _settings(policy))
     rows = [(printable(name), printable(value), printable(source)) for name, value, source in rows]

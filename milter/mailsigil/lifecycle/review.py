@@ -5,7 +5,7 @@ Reads only: no table is made or brought up to date, and a file that is not there
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -16,12 +16,13 @@ from sqlalchemy.engine import make_url
 from mailsigil.config.lifecycle import LifecycleSettings
 from mailsigil.config.settings import Settings
 from mailsigil.config.surroundings import Remark, Severity, writable_folder
-from mailsigil.directory.api import DirectoryUnavailable, Population
+from mailsigil.directory.api import DirectoryUnavailable, Listed, Population
 from mailsigil.lifecycle.database import Database, connect
 from mailsigil.lifecycle.errors import LifecycleError
 from mailsigil.lifecycle.run import node_name
 from mailsigil.lifecycle.safety import APART
 from mailsigil.lifecycle.sealing import SealError, load_seal
+from mailsigil.lifecycle.shortfall import people_with_shortfalls
 from mailsigil.lifecycle.tables import claims, runs
 from mailsigil.lifecycle.upgrade import HEAD, revision
 from mailsigil.process.privileges import PrivilegeError, find_user
@@ -33,6 +34,7 @@ _SQLITE_HEADER: Final = b"SQLite format 3\0"
 RECENT: Final = timedelta(days=7)
 """Mail servers that had a run since then are at work."""
 MAX_NAMED: Final = 10
+MAX_EXAMPLES: Final = 5
 _SHARED: Final = (
     "put the secret of the other mail servers there, for the key agent's user alone; the first server makes"
     " it: openssl rand -base64 32"
@@ -50,7 +52,7 @@ def review(
     if not settings.lifecycle.enabled:
         return
     if directory is not None:
-        yield from _people(directory, is_told=is_told)
+        yield from _people(settings, directory, now, is_told=is_told)
     file = _file(settings)
     if file is not None:
         yield from _password(settings.lifecycle)
@@ -77,9 +79,19 @@ def review_secret(settings: LifecycleSettings) -> Iterator[Remark]:
         yield Remark(Severity.ERROR, "lifecycle.share_keys_with", error.sentence, mend)
 
 
-def _people(directory: Population, *, is_told: bool) -> Iterator[Remark]:
+def _people(settings: Settings, directory: Population, now: datetime, *, is_told: bool) -> Iterator[Remark]:
+    seen = 0
+
+    def counted() -> Iterator[Listed]:
+        nonlocal seen
+        for listed in directory.people():
+            seen += 1
+            yield listed
+
+    less: dict[str, list[str]] = {}
     try:
-        somebody = next(iter(directory.people()), None)
+        for address, sentence in people_with_shortfalls(counted(), settings.source, at=now):
+            less.setdefault(sentence, []).append(address)
     except DirectoryUnavailable as error:
         if is_told:
             return
@@ -90,12 +102,28 @@ def _people(directory: Population, *, is_told: bool) -> Iterator[Remark]:
             "let the login of [[directory]] search below its bases, page by page",
         )
         return
-    if somebody is None:
+    if not seen:
         yield Remark(
             Severity.WARNING,
             SUBJECT,
             "the directory lists nobody, so nobody is given a certificate",
             "correct the bases and filters of [[directory]], or write people into the policy file",
+        )
+    yield from _less(less)
+
+
+def _less(less: Mapping[str, Sequence[str]]) -> Iterator[Remark]:
+    """Whose certificates say less than the directory does, cause by cause."""
+    for sentence, addresses in less.items():
+        named = ", ".join(addresses[:MAX_EXAMPLES])
+        more = len(addresses) - MAX_EXAMPLES
+        who = "1 person's" if len(addresses) == 1 else f"{len(addresses)} people's"
+        yield Remark(
+            Severity.WARNING,
+            SUBJECT,
+            f"{who} certificates say less than the directory does: {sentence}: {named}"
+            + (f", and {more} more" if more > 0 else ""),
+            "correct the names there; `mailsigil explain ADDRESS` shows what a certificate will say",
         )
 
 
