@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,12 +15,16 @@ from click.testing import CliRunner, Result
 
 from keys.employees import ISSUING, employee
 from mailsigil.cli.explain import command
+from mailsigil.config.sources import EmbeddedSource, EnrolmentSettings, SourceSettings
 from mailsigil.keys.agent import KeyAgent
+from mailsigil.keys.client import KeyAgentClient
+from mailsigil.keys.enrolment import Managed
 from mailsigil.keys.errors import SourceUnavailable
 from mailsigil.keys.local import FixedKeys
 from mailsigil.keys.routes import DomainRoute
 from mailsigil.keys.server import KeyAgentServer, listen
 from mailsigil.keys.soft_key import SoftKey, soft_key
+from mailsigil.keys.sources.build import build_source
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 POLICY = ROOT / "policies" / "example-policy.toml"
@@ -88,14 +93,22 @@ def two_sources(tmp_path: Path) -> Iterator[Path]:
         DomainRoute(one, name=name, domains=["bank.example"])
         for name, one in (("private", FixedKeys([key])), ("public", Dead()))
     ]
+    with _served(routes, socket):
+        yield config
+
+
+@contextmanager
+def _served(routes: Sequence[DomainRoute], socket: Path) -> Iterator[None]:
     agent = KeyAgent(routes, now=lambda: datetime.now(UTC))
     with listen(socket, mode=0o600) as listener:
         server = KeyAgentServer(agent, listener, allowed_uids={os.geteuid()})
         thread = threading.Thread(target=server.serve)
         thread.start()
-        yield config
-        server.stop()
-        thread.join()
+        try:
+            yield
+        finally:
+            server.stop()
+            thread.join()
 
 
 class Dead(FixedKeys):
@@ -167,6 +180,29 @@ def test_a_recipient_that_is_none(two_sources: Path) -> None:
     result = _run(two_sources, "alice@bank.example", "--to", "bob")
     assert result.exit_code == 2
     assert "--to" in result.output
+
+
+def test_nothing_is_brought_about_by_asking(tmp_path: Path) -> None:
+    """Whoever's certificate was revoked gets none because somebody looks."""
+    provisioned: list[str] = []
+    socket, policy, config = tmp_path / "s", tmp_path / "policy.toml", tmp_path / "mailsigil.toml"
+    policy.write_text('[[person]]\naddress = "alice@bank.example"\nsigning = "required"\n')
+    config.write_text(f'[policy]\nfile = "{policy}"\n[keyd]\nsocket = "{socket}"\n')
+    settings = SourceSettings(
+        name="ca",
+        kind="embedded",
+        domains=("bank.example",),
+        embedded=EmbeddedSource(folder="/nowhere"),
+        enrolment=EnrolmentSettings(state=str(tmp_path / "state")),
+    )
+    managed = Managed(provisioned.append, 5)
+    source = build_source(settings, now=lambda: datetime.now(UTC), managed=managed)
+    with _served([source], socket):
+        (line, _) = _chosen(config)
+        assert line == "all other mail: none: no certificate for alice@bank.example"
+        assert provisioned == []
+        assert KeyAgentClient(socket).find("alice@bank.example") == ()  # As mail asks.
+        assert provisioned == ["alice@bank.example"]
 
 
 @pytest.mark.parametrize(

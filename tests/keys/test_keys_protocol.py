@@ -44,9 +44,10 @@ SIGN = Request(operation=Operation.SIGN, address="a@b.example", key_id="k1", sch
         SIGN,
         Request(operation=Operation.FIND, address="ä@b.example"),
         Request(operation=Operation.FIND, address="a@b.example", source="public", without="corporate PKI"),
+        Request(operation=Operation.FIND, address="a@b.example", at_hand=True),
         Request(operation=Operation.PING),
     ],
-    ids=["sign", "find", "find in one source", "ping"],
+    ids=["sign", "find", "find in one source", "find at hand", "ping"],
 )
 def test_requests_survive_the_way(request_: Request) -> None:
     assert decode_request(encode_request(request_)) == request_

@@ -408,6 +408,18 @@ class TestEnrolment:
         assert [each.credential for each in again.find(ALICE)] == [key.credential]
         assert len(authority.enrolled) == 1
 
+    def test_what_is_at_hand_is_told_and_nothing_is_enrolled(self, clock: Clock, tmp_path: Path) -> None:
+        authority = Authority(clock)
+        source = enrolling(authority, clock, tmp_path / "state")
+        agent = KeyAgent(
+            [DomainRoute(source, name="ca", domains=["bank.example"], domain_mailbox="all")], now=clock.now
+        )
+        assert agent.find(ALICE, at_hand=True) == ()
+        assert authority.enrolled == []
+        found = agent.find(ALICE)
+        assert agent.find(ALICE, at_hand=True) == found
+        assert len(authority.enrolled) == 1
+
     def test_two_processes_enrol_once(self, clock: Clock, tmp_path: Path) -> None:
         authority = Authority(clock)
         sources = [enrolling(authority, clock, tmp_path / "state") for _ in range(4)]

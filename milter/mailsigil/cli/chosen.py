@@ -101,7 +101,7 @@ def _beforehand(person: Person | None, policy: EffectivePolicy, recipients: Sequ
     if all_exempt(recipients, policy):
         return "these recipients are exempt"
     if person is None:
-        # A source that enrols on demand would make a certificate for whoever is asked about.
+        # An agent that is not updated yet would make a certificate for whoever is asked about.
         return "nobody has this address, so the key agent is not asked"
     return ""
 

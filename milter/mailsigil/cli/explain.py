@@ -65,8 +65,11 @@ def command(settings: Settings, address: str, recipients: tuple[str, ...], as_js
         levels_of = levels_under(trust_store(settings))
     except AnchorError as error:
         raise Misuse(str(error)) from error
-    # No waiting for an agent that is being restarted: here a person waits, and no mail.
-    keys = KeyAgentClient(settings.keyd.socket, timeout=settings.keyd.timeout, sleep=lambda seconds: None)
+    # No waiting for an agent that is being restarted: here a person waits, and no mail. Nor is a certificate
+    # brought about by the question: whoever's was revoked has none before the next mail or run.
+    keys = KeyAgentClient(
+        settings.keyd.socket, timeout=settings.keyd.timeout, sleep=lambda seconds: None, at_hand=True
+    )
     chosen = list(choices(key, person, policy, facts, recipients=to, keys=keys, levels_of=levels_of, at=now))
     will_say = _will_say(settings, person, own, now)
     if as_json:

@@ -20,11 +20,18 @@ from mailsigil.keys.protocol import (
     encode_signature,
 )
 from mailsigil.keys.routes import DomainRoute, WhenSilent
-from mailsigil.keys.source import KeySource, SigningKey, source_name
+from mailsigil.keys.source import KeySource, SigningKey, found_at_hand, source_name
 
 log = logging.getLogger("mailsigil.keyd")
 
 _SHOWN: Final = 80
+
+
+_Ask = Callable[[KeySource, str], tuple[SigningKey, ...]]
+
+
+def _found(source: KeySource, address: str) -> tuple[SigningKey, ...]:
+    return source.find(address)
 
 
 class KeyAgent:
@@ -45,17 +52,20 @@ class KeyAgent:
         """Where the keys come from."""
         return self._sources
 
-    def find(self, address: str, *, source: str = "", without: str = "") -> tuple[Credential, ...]:
+    def find(
+        self, address: str, *, source: str = "", without: str = "", at_hand: bool = False
+    ) -> tuple[Credential, ...]:
         """Gives the credentials that are valid now for an address (key form), source by source.
 
         With ``source`` that one alone is asked, so that nobody waits for another one that stalls; the source
-        that ``without`` names is not asked. Raises
+        that ``without`` names is not asked. With ``at_hand`` nothing is enrolled for the address. Raises
         KeyAgentRefused when one of those asked could not tell, and its settings do not let others sign in
         its place (when_silent), or none has any; or when it is not there at all.
         """
         check_address(address)
         now = self._now()
-        found = self._find(address, source.lower(), without.lower())
+        ask = found_at_hand if at_hand else _found
+        found = self._find(address, source.lower(), without.lower(), ask)
         return tuple(key.credential for key in found if key.valid_from <= now <= key.valid_until)
 
     def sign(self, *, key_id: str, address: str, scheme: str, data: bytes, peer_uid: int) -> bytes:
@@ -100,7 +110,12 @@ class KeyAgent:
         match request.operation:
             case Operation.FIND:
                 return encode_found(
-                    self.find(request.address, source=request.source, without=request.without)
+                    self.find(
+                        request.address,
+                        source=request.source,
+                        without=request.without,
+                        at_hand=request.at_hand,
+                    )
                 )
             case Operation.SIGN:
                 return encode_signature(
@@ -151,8 +166,8 @@ class KeyAgent:
             # A mail is not held up because it could not be counted.
             log.exception("a signature was not counted: %s", type(error).__name__)
 
-    def _find(self, address: str, only: str, without: str) -> list[SigningKey]:
-        keys, silent = self._ask(address, only, without)
+    def _find(self, address: str, only: str, without: str, ask: _Ask) -> list[SigningKey]:
+        keys, silent = self._ask(address, only, without, ask)
         for source, error in silent:
             # Another source's certificate may say less of the sender, or be trusted by nobody outside: it
             # does not sign in place of one that cannot tell, unless the settings say so.
@@ -174,7 +189,7 @@ class KeyAgent:
         return keys
 
     def _ask(
-        self, address: str, only: str = "", without: str = ""
+        self, address: str, only: str = "", without: str = "", ask: _Ask = _found
     ) -> tuple[list[SigningKey], list[tuple[KeySource, SourceError]]]:
         """What the sources have, and which of them could not tell."""
         named = [(source_name(source).lower(), source) for source in self._sources]
@@ -185,7 +200,7 @@ class KeyAgent:
         silent: list[tuple[KeySource, SourceError]] = []
         for source in asked:
             try:
-                keys.extend(source.find(address))
+                keys.extend(ask(source, address))
             except SourceError as error:
                 silent.append((source, error))
         return keys, silent

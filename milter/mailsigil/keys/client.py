@@ -53,7 +53,8 @@ class KeyAgentClient:
     """Asks the key agent over its unix socket. Safe to share between threads, and across a fork.
 
     ``timeout`` bounds each call in seconds. Answers to ``find`` are remembered for ``cache_seconds``,
-    also the answer that there is nothing. ``clock`` gives monotonic seconds.
+    also the answer that there is nothing. ``clock`` gives monotonic seconds. With ``at_hand`` the agent tells
+    what is there already, and has nothing enrolled: for those who only want to know.
     """
 
     def __init__(
@@ -64,7 +65,9 @@ class KeyAgentClient:
         cache_seconds: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        at_hand: bool = False,
     ) -> None:
+        self._at_hand = at_hand
         self._path = os.fspath(socket_path)
         self._timeout = timeout
         self._cache_seconds = cache_seconds
@@ -84,7 +87,9 @@ class KeyAgentClient:
         cached = state.cached(key, self._clock())
         if cached is not None:
             return cached
-        request = Request(operation=Operation.FIND, address=key[0], source=key[1], without=key[2])
+        request = Request(
+            operation=Operation.FIND, address=key[0], source=key[1], without=key[2], at_hand=self._at_hand
+        )
         found = self._ask(request, decode_found)
         state.remember(key, found, until=self._clock() + self._cache_seconds)
         return found

@@ -131,16 +131,22 @@ class EnrolledKeys:
 
     def find(self, address: str) -> tuple[SigningKey, ...]:
         """Gives the keys for an address; the first time they are enrolled. Raises SourceError."""
-        keys = self._valid(address)
+        keys = self.at_hand(address)
         if keys or not self._on_demand:
             return keys
-        self._refuse_too_early(address)
         if self._managed is not None:
             seconds = self._managed.seconds
             self._guard.call(lambda: self._remembering(address, self._provision), timeout=seconds)
         else:
             self._guard.call(lambda: self._remembering(address, self._enrol))
         return self._valid(address)
+
+    def at_hand(self, address: str) -> tuple[SigningKey, ...]:
+        """Gives the keys for an address that are there. Raises SourceError where it is known why none is."""
+        keys = self._valid(address)
+        if self._on_demand and not keys:
+            self._refuse_too_early(address)
+        return keys
 
     def decrypting(self, address: str) -> tuple[DecryptionKey, ...]:
         """Gives the keys to decrypt an address's mail with; nothing is enrolled for it."""

@@ -73,6 +73,8 @@ class Request:
     """To find: the one source to ask; empty for all."""
     without: str = ""
     """To find: a source that is not asked."""
+    at_hand: bool = False
+    """To find: what is there already; nothing is enrolled for it."""
 
 
 def frame(payload: bytes) -> bytes:
@@ -95,7 +97,9 @@ def encode_request(request: Request) -> bytes:
     match request.operation:
         case Operation.FIND:
             choice = {"source": request.source, "without": request.without}
-            return dump({"op": "find", "address": request.address, **choice})
+            # Mail never says it, and its requests stay as short as they were.
+            at_hand = {"at_hand": True} if request.at_hand else {}
+            return dump({"op": "find", "address": request.address, **choice, **at_hand})
         case Operation.SIGN:
             texts = map(_counted, (request.key_id, request.address, request.scheme))
             return b"".join((_SIGN, *texts, request.data))
@@ -121,6 +125,7 @@ def decode_request(payload: bytes) -> Request:
             address=text_of(fields, "address"),
             source=text_of({"source": "", **fields}, "source", empty=True),
             without=text_of({"without": "", **fields}, "without", empty=True),
+            at_hand=fields.get("at_hand") is True,
         )
     except ValueError as error:
         raise KeyAgentRefused(Refusal.MALFORMED, "the request is malformed") from error

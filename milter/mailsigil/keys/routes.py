@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from mailsigil.keys.decryption import Decrypting, DecryptionKey
 from mailsigil.keys.protocol import Credential
-from mailsigil.keys.source import KeySource, SigningKey
+from mailsigil.keys.source import KeySource, SigningKey, found_at_hand
 
 
 class WhenSilent(StrEnum):
@@ -82,14 +82,11 @@ class DomainRoute:
 
     def find(self, address: str) -> tuple[RoutedKey, ...]:
         """Gives the keys for an address, those of its own before those of its domain."""
-        domain = address.rpartition("@")[2]
-        if domain not in self._domains:
-            return ()
-        own = tuple(self._routed(key) for key in self.source.find(address))
-        everybody = f"{self._mailbox}@{domain}"
-        if not self._mailbox or address == everybody or own:
-            return own
-        return tuple(self._routed(key) for key in self.source.find(everybody))
+        return self._of(address, self.source.find)
+
+    def at_hand(self, address: str) -> tuple[RoutedKey, ...]:
+        """Gives of these the ones that are there; none is enrolled."""
+        return self._of(address, lambda one: found_at_hand(self.source, one))
 
     def decrypting(self, address: str) -> tuple[DecryptionKey, ...]:
         """Gives the keys to decrypt an address's mail with: its own, and never its domain's."""
@@ -120,6 +117,16 @@ class DomainRoute:
         """Gives back what the source holds, because it is used no more."""
         if isinstance(self.source, Closing):
             self.source.close()
+
+    def _of(self, address: str, ask: Callable[[str], tuple[SigningKey, ...]]) -> tuple[RoutedKey, ...]:
+        domain = address.rpartition("@")[2]
+        if domain not in self._domains:
+            return ()
+        own = tuple(self._routed(key) for key in ask(address))
+        everybody = f"{self._mailbox}@{domain}"
+        if not self._mailbox or address == everybody or own:
+            return own
+        return tuple(self._routed(key) for key in ask(everybody))
 
     def _routed(self, key: SigningKey) -> RoutedKey:
         return RoutedKey(key, replace(key.credential, source=self.name, domains=self._whole_domains(key)))

@@ -22,6 +22,7 @@ from mailsigil.keys.subject import SubjectRequest
 __all__ = [
     "CertifiableKey",
     "ChoosesKind",
+    "Enrols",
     "HeldKey",
     "Issuer",
     "KeyMaker",
@@ -31,6 +32,7 @@ __all__ = [
     "SigningKey",
     "SubjectRequest",
     "Withdraws",
+    "found_at_hand",
     "key_id_of",
     "source_name",
 ]
@@ -182,6 +184,20 @@ class KeyMaker(Protocol):
     def make(self, request: SubjectRequest) -> tuple[NewKey, tuple[bytes, ...]]:
         """Gives a key with its chain (DER, the certificate first), checked. Raises like :class:`Issuer`."""
         ...
+
+
+@runtime_checkable
+class Enrols(Protocol):
+    """A KeySource whose ``find`` may have a key certified, and that can tell what is there without that."""
+
+    def at_hand(self, address: str) -> tuple[SigningKey, ...]:
+        """Gives the keys for an address that are there now."""
+        ...
+
+
+def found_at_hand(source: KeySource, address: str) -> tuple[SigningKey, ...]:
+    """Gives the keys of a source for an address, and brings none about."""
+    return source.at_hand(address) if isinstance(source, Enrols) else source.find(address)
 
 
 def source_name(source: KeySource) -> str:
