@@ -6,17 +6,19 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert, select, update
 
 from lifecycle.town import DAY, Moody, Town
 from mailsigil.config.lifecycle import LifecycleSettings
+from mailsigil.keys.errors import SourceRefused
 from mailsigil.keys.register import Reason
 from mailsigil.keys.subject import SubjectRequest
-from mailsigil.lifecycle.by_hand import revoke
+from mailsigil.lifecycle.by_hand import REVOCABLE, revoke
 from mailsigil.lifecycle.carry_out import Report
 from mailsigil.lifecycle.database import connect
 from mailsigil.lifecycle.errors import RunRefused
 from mailsigil.lifecycle.overview import Known, Overview, Summary
-from mailsigil.lifecycle.tables import Status
+from mailsigil.lifecycle.tables import Status, certificates, events
 
 
 @pytest.fixture
@@ -92,6 +94,65 @@ def test_history_of_one_alone(town: Town) -> None:
         both = overview.history(overview.found("alice@bank.example"))
     assert [one.what for one in both] == ["requested", "issued", "requested", "superseded", "issued"]
     assert both[-1].at - both[0].at == timedelta(days=1)
+
+
+def test_what_signs_is_not_crowded_out_by_refusals(town: Town) -> None:
+    (alice,) = _found(town, "alice@bank.example")
+    with connect(town.lifecycle) as database:
+        with database.change() as connection:
+            row = dict(
+                connection.execute(select(certificates).where(certificates.c.id == alice.held.id))
+                .one()
+                ._mapping
+            )
+            del row["id"]
+            refused = {**row, "status": "failed", "serial": "", "key_id": ""}
+            connection.execute(insert(certificates), [refused] * 120)
+            connection.execute(
+                insert(certificates), [{**row, "status": "superseded"}, {**row, "status": "revoked"}]
+            )
+        overview = Overview(database, now=town.now)
+        found = overview.found("alice@bank.example")
+        assert [one.held.status for one in found[:4]] == ["issued", "superseded", "revoked", "failed"]
+        assert len(found) == 100
+        assert found[3].held.id > found[4].held.id
+        revocable = overview.found("alice@bank.example", REVOCABLE)
+        assert [one.held.status for one in revocable] == ["issued", "superseded"]
+
+
+def test_a_failure_is_told_once(town: Town) -> None:
+    def refuse(request: SubjectRequest) -> None:
+        raise SourceRefused("ca", "such a name is not certified", "Choose another")
+
+    town.bank.hire("dave", "Dave Example")
+    town.bank.people["alice"]["title"] = "Director"
+    town.issuer = Moody(town, before=refuse)
+    assert not town.sync().is_whole
+    assert town.events("dave") == ["requested", "failed", "failed"]
+    with connect(town.lifecycle) as database:
+        overview = Overview(database, now=town.now)
+        history = overview.history(overview.found("dave@bank.example"))
+    assert [one.what for one in history] == ["requested", "failed"]
+    assert "such a name is not certified" in history[1].why
+    # Beside a certificate that is to be replaced, the request has a number of its own.
+    with connect(town.lifecycle) as database:
+        overview = Overview(database, now=town.now)
+        history = overview.history(overview.found("alice@bank.example"))
+    assert [one.what for one in history] == ["requested", "issued", "requested", "failed"]
+
+
+def test_a_number_that_is_given_out_again_brings_nobody_else_s_history(town: Town) -> None:
+    (bob,), (carol,) = _found(town, "bob@bank.example"), _found(town, "carol@bank.example")
+    with connect(town.lifecycle) as database:
+        with database.change() as connection:
+            connection.execute(
+                update(events)
+                .where(events.c.certificate_id == bob.held.id)
+                .values(certificate_id=carol.held.id)
+            )
+        overview = Overview(database, now=town.now)
+        assert {one.address for one in overview.history([carol])} == {"carol@bank.example"}
+        assert overview.history([]) == []
 
 
 def test_while_a_run_works_on_somebody_it_is_left_open(town: Town) -> None:

@@ -118,7 +118,7 @@ def list_certificates(
 def show(which: str, as_json: bool, settings: Settings) -> None:
     """Show certificates with their history: what happened, when, by whose hand, and why.
 
-    All of an address, the newest first, or one by its serial number or key name.
+    All of an address, what signs first and then the newest, or one by its serial number or key name.
     """
     if not settings.lifecycle.enabled:
         keys = [key for key in _at_hand(settings, "") if _is_meant(key, which)]
@@ -219,14 +219,14 @@ def revoke_certificates(
     who = f"{os.environ.get('SUDO_USER') or getpass.getuser()}, by hand"
     become_agents_user(settings)
     with opened_database(settings.lifecycle, changes=True) as database:
-        found = _found(Overview(database, now=utc_now()), which)
-        held = [each.held for each in found if each.held.status in REVOCABLE]
-        if not held:
-            ended = ", ".join(sorted({each.held.status.value for each in found}))
+        overview = Overview(database, now=utc_now())
+        found = overview.found(which, REVOCABLE)
+        if not found:
+            ended = ", ".join(sorted({each.held.status.value for each in _found(overview, which)}))
             raise Misuse(f"{which} has no certificate that could be revoked; those known are {ended}")
+        held = [each.held for each in found]
         if not yes:
-            meant = (each for each in found if each.held.status in REVOCABLE)
-            for line in lines_with_serials(meant, utc_now()):
+            for line in lines_with_serials(found, utc_now()):
                 click.echo(line, err=True)
             click.confirm("Revoke for good?", abort=True, err=True)
         why = f"revoked by hand ({reason}){f': {comment}' if comment else ''}"

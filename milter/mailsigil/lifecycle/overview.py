@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, case, func, literal_column, or_, select, tuple_
 
 from mailsigil.lifecycle.actions import Held
 from mailsigil.lifecycle.database import Database
@@ -97,28 +97,41 @@ class Overview:
         query = query.order_by(certificates.c.address, certificates.c.source, certificates.c.id.desc())
         yield from self._known(query.limit(limit) if limit else query)
 
-    def found(self, word: str) -> list[Known]:
-        """Give the certificates of an address, serial number or key name, the newest first."""
+    def found(self, word: str, statuses: Collection[Status] = ()) -> list[Known]:
+        """Give the certificates of an address, serial number or key name; ``statuses``: of these alone.
+
+        What signs comes first, then what else is not over, then the rest; each the newest first.
+        """
         serial = word.lower().replace(":", "").removeprefix("0x").lstrip("0")
         match = or_(
             certificates.c.address == word.lower(),
             and_(certificates.c.serial == serial, certificates.c.serial != ""),
             and_(certificates.c.key_id == word.lower(), certificates.c.key_id != ""),
         )
-        return list(self._known(_query().where(match).order_by(certificates.c.id.desc()).limit(MANY)))
+        query = _query().where(match)
+        if statuses:
+            query = query.where(certificates.c.status.in_(sorted(statuses)))
+        # A hundred refused requests are newer than what signs, and must not crowd it out.
+        rank = case(
+            (certificates.c.status == Status.ISSUED, 0),
+            (certificates.c.status.not_in(sorted(OVER)), 1),
+            else_=2,
+        )
+        return list(self._known(query.order_by(rank, certificates.c.id.desc()).limit(MANY)))
 
     def history(self, known: Sequence[Known]) -> list[Happened]:
         """Give what happened to certificates, the oldest first."""
-        numbers = [each.held.id for each in known]
+        # SQLite gives the number of a row that was deleted out again: the address says whose event it is.
+        seats = [(each.held.id, each.held.address) for each in known]
         query = (
             select(events)
-            .where(events.c.certificate_id.in_(numbers))
+            .where(tuple_(events.c.certificate_id, events.c.address).in_(seats))
             .order_by(events.c.id.desc())
             .limit(MANY * 10)
         )
         with self._database.look() as connection:
             rows = list(connection.execute(query))
-        return [_happened(row) for row in reversed(rows)]
+        return list(_told_once(_happened(row) for row in reversed(rows)))
 
     def public(self, known: Known) -> bytes:
         """Give a certificate (DER); empty where none came."""
@@ -186,6 +199,17 @@ def _made(row: Row[Any]) -> Known:
         created_at=row.created_at,
         changed_at=row.changed_at,
     )
+
+
+def _told_once(history: Iterable[Happened]) -> Iterator[Happened]:
+    """A step that fails is written down as the end of its request, and as what became of the step."""
+    told: dict[tuple[object, ...], str] = {}
+    for event in history:
+        # The request has another number than the certificate that it was to replace.
+        key = (event.at, event.node, event.who, event.address, event.source, event.what)
+        first = told.setdefault(key, event.why)
+        if not event.why.endswith(f": {first}"):
+            yield event
 
 
 def _happened(row: Row[Any]) -> Happened:
