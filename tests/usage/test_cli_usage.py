@@ -22,6 +22,7 @@ from mailsigil.lifecycle.database import connect
 from mailsigil.lifecycle.upgrade import upgrade
 from mailsigil.service import utc_now
 from mailsigil.usage.batch import Batch, Counted
+from mailsigil.usage.spool import Spool
 from mailsigil.usage.store import UsageStore
 from processes import called, mailsigil, start
 
@@ -128,6 +129,8 @@ def test_a_month_without_any(folder: Path) -> None:
     [
         (["--month", "2026-13"], "", '"2026-13" is no month'),
         (["--month", "november"], "", '"november" is no month'),
+        (["--month", "0000-01"], "", '"0000-01" is no month'),
+        (["--month", "٢٠٢٦-11"], "", "is no month"),
         (["--json", "--csv"], "", "choose one of --json and --csv"),
         ([], 'count = "off"', "are not counted: enable [lifecycle]"),
         ([], 'count = "never"', "count"),
@@ -158,6 +161,18 @@ def test_a_database_that_is_away(folder: Path) -> None:
     status, _, told = _usage(folder)
     assert status == 2
     assert "cannot be opened" in told
+
+
+@pytest.mark.parametrize(("number", "words"), [(1, "1 signature of"), (2, "2 signatures of")])
+def test_what_waits(folder: Path, number: int, words: str) -> None:
+    _fill(folder)
+    spool = Spool(folder / "db" / "usage")
+    batch = spool.new(now=utc_now())
+    batch.add(Counted("2026-11", "alice@bank.example", "k", "1f", "V4"), number)
+    spool.write(batch)  # Its process lives: it brings the batch in by itself.
+    status, _, error = _usage(folder)
+    assert (status, f"Not in the database yet: {words} this machine." in error) == (0, True), error
+    spool.close()
 
 
 # With the agent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,11 +17,11 @@ from mailsigil.cli.printable import json_text, printable
 from mailsigil.clock import utc_now
 from mailsigil.config.settings import Settings
 from mailsigil.pki.policies import Level
+from mailsigil.usage.batch import is_month
 from mailsigil.usage.companion import spool_folder
 from mailsigil.usage.spool import Spool
 from mailsigil.usage.store import Usage, UsageStore
 
-_MONTH: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 _LEVELS: Final = tuple(level.value for level in Level)
 
 
@@ -58,13 +57,14 @@ def command(month: str, as_json: bool, as_csv: bool, settings: Settings) -> None
     else:
         _print(chosen, found, months)
     if waiting and not as_json:
-        click.echo(f"{waiting} signatures of this machine are not in the database yet.", err=True)
+        number = "1 signature" if waiting == 1 else f"{waiting} signatures"
+        click.echo(f"Not in the database yet: {number} of this machine.", err=True)
 
 
 def _chosen(month: str) -> str:
     if not month:
         return f"{utc_now():%Y-%m}"
-    if not _MONTH.fullmatch(month):
+    if not is_month(month):
         raise Misuse(f'"{month}" is no month; write one like {utc_now():%Y-%m}')
     return month
 

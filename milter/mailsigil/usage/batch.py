@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from mailsigil.pki.policies import Level
 
 MAX_TEXT: Final = 320
-_MONTH: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])\Z")
+_MONTH: Final = re.compile(r"(?!0000)[0-9]{4}-(0[1-9]|1[0-2])\Z")
 _LEVELS: Final = frozenset(level.value for level in Level)
 
 
@@ -54,6 +54,11 @@ class Batch:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
+def is_month(text: str) -> bool:
+    """Tell whether a text is a month as counts have it: ``2026-11``."""
+    return _MONTH.match(text) is not None
+
+
 def decode(content: bytes, *, name: str) -> Batch:
     """Read a file; ``name`` is the id that it must have. Raises BatchUnreadable."""
     try:
@@ -75,7 +80,7 @@ def _counted(row: Any) -> Counted:
     what = Counted(*row)
     if not all(isinstance(text, str) and len(text) <= MAX_TEXT and text.isprintable() for text in what):
         raise BatchUnreadable("it has a value that is no text")
-    if not _MONTH.match(what.month) or what.level not in _LEVELS:
+    if not is_month(what.month) or what.level not in _LEVELS:
         raise BatchUnreadable("it has a month or level that is none")
     return what
 
