@@ -98,7 +98,6 @@ def test_the_commands_are_followed(tmp_path: Path) -> None:
     assert "alice@bank.example, serial" in told
     assert load_seal(str(tmp_path / "shared-keys")) is not None
     copy = tmp_path / "lifecycle-backup.db"
-    copy.chmod(0o600)
     with connect(LifecycleSettings(database=f"sqlite:///{copy}")) as database:
         upgrade(database)
 
