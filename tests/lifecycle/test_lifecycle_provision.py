@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from lifecycle.town import DAY, Moody, Town
+from mailsigil.cli.certificates import revoke_certificates
 from mailsigil.config.lifecycle import LifecycleSettings
 from mailsigil.config.settings import Settings
 from mailsigil.directory.api import DirectoryUnavailable, Population
@@ -286,3 +288,24 @@ def test_the_agent_provisions_a_first_mail_and_looks_after_the_rest(
     (folder / "policy.toml").write_text(town.bank.policy())
     _until(lambda: "alice" not in town.signers(), folder)
     _until(lambda: list(town.revoked().values()) == ["affiliationChanged"], folder)
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_running_agent_hears_of_a_revocation_by_hand(agent: tuple[Town, KeyAgentClient, Path]) -> None:
+    _, client, folder = agent
+    (found,) = client.find("alice@bank.example")
+    config = folder / "mailsigil.toml"
+    arguments = ["alice@bank.example", "--reason", "keyCompromise", "--yes", "--config", str(config)]
+    done = CliRunner().invoke(revoke_certificates, arguments)
+    assert done.exit_code == 0, done.output
+    _until(lambda: "reload asked for by peer_uid=" in (folder / "log").read_text(), folder, seconds=2)
+
+    def refused() -> bool:
+        try:
+            client.sign(key_id=found.key_id, address="alice@bank.example", scheme=found.schemes[0], data=b"x")
+        except KeyAgentRefused:
+            return True
+        return False
+
+    _until(refused, folder, seconds=10)

@@ -6,6 +6,7 @@ import getpass
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -203,7 +204,8 @@ def revoke_certificates(
 ) -> None:
     """Have the certificates of an address revoked, or one by its serial number, and drop their keys.
 
-    Its authority is told, the database says who did it and why, and the key signs no more. Who is still
+    Its authority is told, the database says who did it and why, and the key signs no more on this machine.
+    Who is still
     entitled to a certificate gets another with the next sync or mail, with a new key; to keep somebody from
     signing, disable the person in the directory.
 
@@ -234,6 +236,9 @@ def revoke_certificates(
             report = revoke(settings, database, held, reason=_reason(reason), why=why, who=who, now=utc_now)
         except LifecycleError as error:
             raise Misuse(str(error)) from error
+    # A running agent would find out by itself, some seconds later: too late for a stolen key.
+    with suppress(KeyServiceError):
+        AdminClient(Path(settings.keyd.admin_path)).reload()
     _tell(report, settings, as_json=as_json)
 
 
@@ -253,7 +258,9 @@ def _tell(report: Report, settings: Settings, *, as_json: bool) -> None:
         for sentence in report.trouble:
             click.echo(printable(sentence), err=True)
         if done and settings.lifecycle.share_keys_with:
-            click.echo("The other mail servers drop the key with their next sync.")
+            click.echo(
+                "The other mail servers drop the key with their next sync, or when keyd is reloaded there."
+            )
     raise SystemExit(0 if len(done) == len(report.results) and not report.trouble else 1)
 
 
