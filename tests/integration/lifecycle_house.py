@@ -63,14 +63,14 @@ class LifecycleHouse:
         assert done.exit_code == 0, done.output
         return done.output
 
-    def sync_in_the_past(self, days: int) -> None:
-        """A run as it was so many days ago."""
+    def sync_in_the_past(self, address: str, *, days: int) -> None:
+        """A run for one address as it was so many days ago."""
         settings = load_settings(self.config)
         past = datetime.now(UTC) - timedelta(days=days)
         house = open_house(settings, open_directory(settings), now=lambda: past)
         try:
             with begin(house, who="a timer of then") as run:
-                assert run.carry_out(run.plan()).is_whole
+                assert run.carry_out(run.plan(only=address)).is_whole
         finally:
             house.close()
 

@@ -109,7 +109,7 @@ def test_the_organisation_lapses_and_is_renewed(house: LifecycleHouse) -> None:
 def test_renewed_before_its_end(house: LifecycleHouse) -> None:
     dave = house.personnel.hire("dave", "Dave", "Fourth")
     house.personnel.validate("dave")
-    house.sync_in_the_past(days=350)
+    house.sync_in_the_past(dave, days=350)
     old = house.signed(dave)
     assert old.certificate.not_valid_after_utc < datetime.now(UTC) + timedelta(days=30)
     assert "renew" in house.sync()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -61,6 +63,26 @@ def test_who_opens_a_new_file_waits_for_another_who_does(tmp_path: Path) -> None
         assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
     gives_back.join()
     other.close()
+
+
+_TAKE_OVER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], timeout=0)
+print(connection.execute("PRAGMA journal_mode = DELETE").fetchone()[0])
+"""
+"""What the last one to leave a database does: it needs it for itself."""
+
+
+def test_a_second_connection_of_a_process_takes_no_lock_from_the_first(tmp_path: Path) -> None:
+    file = tmp_path / "l.db"
+    settings = LifecycleSettings(enabled=True, database=f"sqlite:///{file}")
+    with connect(settings) as first, first.look() as connection:
+        upgrade_module.revision(first)
+        connection.execute(text("SELECT count(*) FROM sqlite_master"))
+        with connect(settings) as second, second.look() as other:
+            other.execute(text("SELECT 1"))
+        done = subprocess.run([sys.executable, "-c", _TAKE_OVER, file], capture_output=True, text=True)
+    assert "database is locked" in done.stderr, done.stdout
 
 
 def test_steps_are_taken_once_when_many_start_at_a_time(settings: LifecycleSettings) -> None:
@@ -146,12 +168,12 @@ def _open_to_others(folder: Path) -> str:
 
 def _folder(folder: Path) -> str:
     (folder / "l.db").mkdir()
-    return "Is a directory"
+    return "it is no regular file"
 
 
 def _link(folder: Path) -> str:
     (folder / "l.db").symlink_to("/etc/passwd")
-    return "symbolic links"
+    return "it is no regular file"
 
 
 @pytest.mark.parametrize("prepare", [_junk, _open_to_others, _folder, _link])

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from mailsigil.config.lifecycle import LifecycleSettings
 from mailsigil.keys.errors import SourceRefused
+from mailsigil.keys.files import write_private
 from mailsigil.keys.secret_files import SecretFile
 from mailsigil.lifecycle.database_errors import translated
 from mailsigil.lifecycle.errors import DatabaseUnusable
@@ -158,19 +160,29 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 def _make_private(path: Path) -> None:
-    """The file of mode 0600, before anything stands in it; SQLite gives its helpers the same mode."""
+    """The file of mode 0600, before anything stands in it; SQLite gives its helpers the same mode.
+
+    A file that is there is not opened here. Closing it would give up all locks that SQLite has on it for the
+    other connections of this process (fcntl(2)); another process would take the database for unused then,
+    and remove the log that they write to.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        if not os.path.lexists(path):
+            with suppress(FileExistsError):  # Another process was quicker.
+                write_private(path, b"")
+        status = path.lstat()
     except OSError as error:
         raise DatabaseUnusable(
             f"the database {path} cannot be opened: {error.strerror}",
             "Let the key agent's user write to this file and its folder",
         ) from error
-    try:
-        refuse_open_file(path, os.fstat(descriptor))
-    finally:
-        os.close(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise DatabaseUnusable(
+            f"the database {path} cannot be opened: it is no regular file",
+            "Name another file, or move it away",
+        )
+    refuse_open_file(path, status)
 
 
 def refuse_open_file(path: Path, status: os.stat_result) -> None:
