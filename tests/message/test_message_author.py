@@ -334,3 +334,12 @@ def test_time_is_bounded(piece: str, around: tuple[str, str]) -> None:
     filling = piece * (2000 // len(piece.encode()))
     with work_of_less_than(0.25):
         author_of(around[0] + filling + around[1])
+
+
+@pytest.mark.parametrize("piece", [b"\r", b"\n", b"\r ", b"\xff", b"\rfrom", b"\rfrom ", b"from"])
+def test_time_is_bounded_for_the_other_fields_of_a_header(piece: bytes) -> None:
+    """A header may have a quarter of a megabyte, and no other message of the worker moves meanwhile."""
+    filling = piece * (250_000 // len(piece))
+    with work_of_less_than(0.25):
+        assert parse_author([ONE, Field(b"X", b" \r" + filling)]) == Author(ALICE, "")
+        assert parse_author([Field(b"From", ONE.value + filling)]) == MALFORMED

@@ -71,7 +71,8 @@ _DIVIDES = re.compile("[,;:<>]")
 
 # With blanks, NUL, a BOM or other octets in it, some readers still take a name for From.
 _READS_AS_FROM = re.compile(rb"[^!-~]*".join([b"", b"f", b"r", b"o", b"m", b""]), re.IGNORECASE)
-_HIDDEN_FROM = re.compile(rb"[\r\n][^!-~]*from[^!-~]*:", re.IGNORECASE)
+# Possessive, and each line looked at from its own start alone: stray line breaks may come by the thousand.
+_HIDDEN_FROM = re.compile(rb"[\r\n][^!-~\r\n]*+from[^!-~]*+:", re.IGNORECASE)
 _BLANK_LINE = re.compile(rb"\r\n[ \t]*(?:\r\n|\Z)")
 # C0 and C1 controls, line and paragraph separators, what changes the direction of text, surrogates.
 _FORBIDDEN = re.compile(
@@ -109,13 +110,14 @@ def _only_value(fields: Sequence[Field]) -> str:
     found = [field for field in fields if _READS_AS_FROM.fullmatch(field.name)]
     if not found:
         raise _Fault(AuthorFault.MISSING)
-    # RFC 5322 3.6: exactly one From field.
-    if len(found) > 1 or _hides_from(b" ".join([field.value for field in fields])):
+    if len(found) > 1:  # RFC 5322 3.6: exactly one From field
         raise _Fault(AuthorFault.SEVERAL_FIELDS)
     field = found[0]
     value = field.value
     if field.name.lower() != b"from" or len(value) > MAX_VALUE:
         raise _Fault(AuthorFault.MALFORMED)
+    if _hides_from(b" ".join([field.value for field in fields])):
+        raise _Fault(AuthorFault.SEVERAL_FIELDS)
     if b"\r\n" in value:
         if _BLANK_LINE.search(value):  # some readers take this for the end of the header
             raise _Fault(AuthorFault.MALFORMED)
