@@ -14,6 +14,7 @@ from bank import judge, mail, outcome, signed
 from mailsigil.cms.parse import CmsLimits
 from mailsigil.message.mime import MimeLimits
 from mailsigil.verdict import Reason, SmimeWord, Status
+from stopwatch import work_of_less_than
 from tampering import with_signature
 
 LIMIT = (SmimeWord.POLICY, Status.UNCHECKED, Reason.LIMIT)
@@ -129,6 +130,15 @@ def test_hostile_shapes_take_no_time(raw: bytes) -> None:
     begin = time.process_time()
     assert judge(raw).identity is None
     assert time.process_time() - begin < 1
+
+
+@pytest.mark.parametrize("filling", [b"\r", b"\n", b"\n\r\r\r", b"\n ", b"\r "])
+def test_text_before_the_first_boundary_takes_no_time(filling: bytes) -> None:
+    preamble = (b":" * 300 + filling * 700)[:990] + b"\r\n"
+    raw = b"From: a@b.example\r\nMIME-Version: 1.0\r\n" + SIGNED_TYPE + preamble
+    raw += b"--b\r\n\r\nx\r\n--b\r\nContent-Type: application/pkcs7-signature\r\n\r\nMAAA\r\n--b--\r\n"
+    with work_of_less_than(0.2):
+        assert judge(raw).identity is None
 
 
 def test_signature_checks() -> None:

@@ -31,12 +31,10 @@ _PADDING = 80
 _LIKE_BOUNDARY = re.compile(rb"[\r\n][ \t]*--")
 # There are parsers that take text before the first boundary for a part as soon as it begins like a header,
 # and programs that look for uuencoded files in any text.
-_LIKE_PART = re.compile(
-    rb":[^\0]*?\n[ \t\r]*\n\s*\S|^[ \t]*(?:content-[a-z-]*[ \t]*:|begin[ \t]+[0-7]{3})",
-    re.IGNORECASE | re.MULTILINE,
-)
+_LIKE_FIELD = re.compile(rb"^[ \t]*+(?:content-[a-z-]*+[ \t]*+:|begin[ \t]++[0-7]{3})", re.IGNORECASE | re.M)
+_EMPTY_LINE = re.compile(rb"\n[ \t\r]*+\n\s*+\S")
 # Some look for the word alone and do not know quotes.
-_BOUNDARY_WORD = re.compile(rb"boundary[ \t]*\*?[0-9]*\*?[ \t]*=", re.IGNORECASE)
+_BOUNDARY_WORD = re.compile(rb"boundary[ \t]*+\*?[0-9]*+\*?[ \t]*+=", re.IGNORECASE)
 # RFC 2045 4: "1.0", comments around it; Apple writes its version there.
 _MIME_1 = re.compile(rb"(?:\((?:[^()\\]|\\.)*\)|[ \t])*1[ \t]*\.[ \t]*0(?![0-9.])")
 
@@ -91,9 +89,17 @@ def _text_fault(preamble: bytes) -> str:
     """The same few sentences come with almost every mail."""
     if _like_boundary(preamble):
         return "a second beginning before the signed part"
-    if _LIKE_PART.search(preamble.replace(b"\r", b"\r\n").replace(b"\r\n\n", b"\r\n")):
+    if _like_part(preamble.replace(b"\r", b"\r\n").replace(b"\r\n\n", b"\r\n")):
         return "something like a part of its own before the signed part"
     return ""
+
+
+def _like_part(text: bytes) -> bool:
+    """A line like a field of a part, or a colon with an empty line and more text anywhere after it."""
+    colon = text.find(b":")
+    return _LIKE_FIELD.search(text) is not None or (
+        colon >= 0 and _EMPTY_LINE.search(text, colon) is not None
+    )
 
 
 def _like_boundary(text: bytes) -> bool:
