@@ -28,6 +28,7 @@ from mailsigil.pki.policies import Level
 from mailsigil.plan import DeleteField
 from mailsigil.verdict import Identity, Reason, SmimeWord, Status, Verdict
 from spare_keys import rsa_key
+from stopwatch import work_of_less_than
 
 HOST = "mx.example.com"
 ALICE = Identity(
@@ -611,3 +612,22 @@ def test_our_edits_do_not_break_dkim(canonical: str) -> None:
         ours = b"".join(field.raw for field in written(verdict, DKIM_PASS))
         edited = ours + kept + b"\r\n" + message[start:]
         assert [result.word for result in check(edited, record(rsa_key()))] == [DkimWord.PASS]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(" \r" + "a\u0301\u0327" * 40_000 + ": x", id="behind-a-stray-line-break"),
+        pytest.param(" " + "a" + "\u0301\u0327" * 60_000 + "; dkim=pass", id="name-of-a-server"),
+        pytest.param(" " + "\u4e2d\u00fc" * 60_000 + "; dkim=pass", id="name-of-a-server-in-letters"),
+    ],
+)
+def test_combining_marks_take_no_time(value: str) -> None:
+    """Unicode sorts them, and a run of a hundred thousand would hold up all mail for seconds."""
+    with work_of_less_than(0.5):
+        strip_forged([Field(b"Authentication-Results", value.encode())], HOST)
+
+
+def test_combining_marks_hide_no_field_of_ours() -> None:
+    marked = "V" + "\u0301" * 200 + "erified-Identity"
+    assert strip_forged([Field(b"X", f" \r{marked}: V4".encode())], HOST)

@@ -22,12 +22,15 @@ _TRACE = frozenset(
 """RFC 5322 3.6.7, RFC 8601 5, and what filters put there beside it; ``X-`` fields as well."""
 
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|\\.|[()]|[^"\\()]+', re.DOTALL)
-_PART = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^;"])+')
+# The text is divided here as by _PIECE: a quote behind a backslash begins no string. One without end is taken
+# as well, so that each letter is looked at once.
+_PART = re.compile(r'(?:"(?:[^"\\]|\\.)*+"?|\\.|[^;"\\])+', re.DOTALL)
 _SERVER = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"=]+))(?:\s+[0-9]+)?\s*')
 _RESULT = re.compile(r"\s*dkim(?:\s*/\s*[0-9]+)?\s*=\s*([a-z]+)(?![^\s])", re.IGNORECASE)
 # A quoted-string that is not the value of such a property is passed over as a whole.
 _PROPERTY = re.compile(
-    r'\sheader\s*\.\s*([dis])\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))|"(?:[^"\\]|\\.)*"', re.IGNORECASE
+    r'\sheader\s*\.\s*([dis])\s*=\s*(?:"((?:[^"\\]|\\.)*+)"|([^\s;"]+))|"(?:[^"\\]|\\.)*+"?|\\.',
+    re.IGNORECASE | re.DOTALL,
 )
 _WORDS = {word.value: word for word in DkimWord}
 _REASON = "a trusted server says so"
