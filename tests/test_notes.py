@@ -10,6 +10,7 @@ import bank
 from bank import mail, receive, signed
 from mailsigil.shown import DATE_TOLERANCE
 from mailsigil.verdict import Note
+from stopwatch import work_of_less_than
 
 DATE = b"Date: Sun, 22 Nov 2026 02:15:00 +0000\r\n"
 TEXT = "V4 Alice Example, Example Bank, Account Manager, Identity Validated and Trusted"
@@ -101,3 +102,27 @@ def test_without_an_identity_there_are_none() -> None:
     raw = b"Reply-To: eve@evil.example\r\n" + signed(mail()).replace(b"Friday", b"Sunday")
     assert bank.judge(raw).notes == ()
     assert "note" not in receive(raw).value("Verified-Identity")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(b":" * 1500, id="colons"),
+        pytest.param(b"(" * 1500, id="comments"),
+        pytest.param(b"<" * 1500, id="brackets"),
+        pytest.param(b'"' * 1501, id="quotes"),
+        pytest.param(b"\\" * 1501, id="backslashes"),
+        pytest.param(b"[" * 1500, id="literals"),
+        pytest.param(b"a:;" * 600, id="groups"),
+        pytest.param(b"alice@bank.example, " * 6000, id="longer-than-anybody-reads"),
+    ],
+)
+def test_an_unreadable_reply_to_may_go_anywhere(value: bytes) -> None:
+    with work_of_less_than(0.5):
+        assert notes_of(b"Reply-To: " + value + b"\r\n" + signed(mail())) == (Note.REPLY_ELSEWHERE,)
+
+
+def test_a_date_past_all_reason_is_none() -> None:
+    raw = signed(mail()).replace(DATE, b"Date: Mon, 22 Nov 2026 02:15:00 +" + b"9" * 200_000 + b"\r\n", 1)
+    with work_of_less_than(0.5):
+        assert notes_of(raw, later=2 * DATE_TOLERANCE) == (Note.SIGNED_EARLIER,)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from email.utils import getaddresses, parsedate_to_datetime
+from datetime import datetime, timedelta
+from email.utils import getaddresses
 
 from mailsigil.message.address import Address, AddressError
-from mailsigil.message.author import Author, AuthorFault, parse_author
+from mailsigil.message.author import MAX_VALUE, Author, AuthorFault, parse_author
+from mailsigil.message.dates import read_date
 from mailsigil.message.encoded_words import EncodedWordError, decode_words
 from mailsigil.message.fields import Field, named
 from mailsigil.message.mime import Part
@@ -153,11 +154,7 @@ def notes(
     """
     found = {
         Note.SIGNED_EARLIER: signed is not None and _date(fields, at) - signed > DATE_TOLERANCE,
-        Note.REPLY_ELSEWHERE: any(
-            _domain(address) != author.domain
-            for field in named(fields, b"reply-to")
-            for _, address in getaddresses([field.unfolded.decode("utf-8", "replace")])
-        ),
+        Note.REPLY_ELSEWHERE: any(_goes_elsewhere(field, author) for field in named(fields, b"reply-to")),
         Note.OTHER_SENDER: any(
             not (isinstance(sender := _mailbox(field), Author) and sender.address.same_mailbox(author))
             for field in named(fields, b"sender")
@@ -168,14 +165,18 @@ def notes(
 
 def _date(fields: Sequence[Field], at: datetime) -> datetime:
     """The latest date that a mail program may show: where it finds none, that of the receipt."""
-    dates: list[datetime] = []
-    for field in named(fields, b"date"):
-        try:
-            date = parsedate_to_datetime(field.unfolded.decode("ascii"))
-            dates.append(date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC))
-        except (ValueError, OverflowError, TypeError, IndexError):
-            dates.append(at)
-    return max(dates, default=at)
+    return max((read_date(field) or at for field in named(fields, b"date")), default=at)
+
+
+def _goes_elsewhere(reply_to: Field, author: Address) -> bool:
+    """Tell whether answers go to another domain than the author's; what cannot be read may go anywhere."""
+    if len(reply_to.value) > MAX_VALUE:
+        return True
+    try:
+        found = getaddresses([reply_to.unfolded.decode("utf-8", "replace")])
+    except (RecursionError, ValueError, LookupError, TypeError, AttributeError):
+        return True  # Python's parser calls itself for each colon.
+    return any(_domain(address) != author.domain for _, address in found)
 
 
 def _domain(address: str) -> str:

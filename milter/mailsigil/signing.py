@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Protocol
 
@@ -21,6 +20,7 @@ from mailsigil.cms.build import SignatureBuilder
 from mailsigil.keys.errors import KeyAgentRefused, Refusal
 from mailsigil.keys.protocol import Credential
 from mailsigil.message.address import Address, AddressError
+from mailsigil.message.dates import read_date
 from mailsigil.message.fields import Field, named
 from mailsigil.message.seven_bit import Entity
 from mailsigil.pki.anchors import TrustStore
@@ -233,13 +233,5 @@ def signing_time(fields: Sequence[Field], now: datetime) -> datetime | None:
     choice for a signer, and the attribute is optional (RFC 8551 2.5.1), so it is left out.
     """
     dates = named(fields, b"date")
-    if not dates:
-        return None
-    try:
-        date = parsedate_to_datetime(dates[0].unfolded.decode("ascii"))
-        if date.tzinfo is None:  # "-0000" (RFC 5322 3.3): UTC, of unknown origin
-            date = date.replace(tzinfo=now.tzinfo)
-        apart = abs(date - now)
-    except (ValueError, OverflowError, TypeError, IndexError):
-        return None
-    return now if apart <= TIME_TOLERANCE else None
+    date = read_date(dates[0]) if dates else None
+    return now if date is not None and abs(date - now) <= TIME_TOLERANCE else None
