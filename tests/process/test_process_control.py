@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mailsigil.process.control import Closed, Line, Word, WorkerControl
+from mailsigil.process.control import Closed, Line, Order, Word, WorkerControl
 
 
 @pytest.fixture
@@ -33,6 +33,19 @@ def test_words_arrive_one_by_one(ends: tuple[Line, Line], word: Word) -> None:
     ours.say(word)
     ours.say(Word.RELOAD)
     assert [theirs.hear(), theirs.hear(), theirs.hear()] == [word, Word.RELOAD, None]
+
+
+def test_an_unknown_word_is_none_and_the_log_has_it(
+    ends: tuple[Line, Line], caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, theirs = ends
+    for end in ends:
+        end._end.send(b"junk\n")
+        end.say(Word.READY)
+    assert (ours.hear(), ours.hear()) == (None, Word.READY)
+    assert theirs.hear_order() is None
+    assert theirs.hear_order() == Order(Word.READY)
+    assert caplog.text.count(r"an unknown word on the line: b'junk\n'") == 2
 
 
 def test_end_of_the_line(ends: tuple[Line, Line]) -> None:

@@ -104,17 +104,23 @@ class Line:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        return Order(_word(packet), handed)
+        word = _word(packet)
+        return None if word is None else Order(word, handed)
 
     def close(self) -> None:
         """Give the descriptor back."""
         self._end.close()
 
 
-def _word(packet: bytes) -> Word:
+def _word(packet: bytes) -> Word | None:
+    """The word of a packet. One that is none must not end whoever hears it, with all other workers."""
     if not packet:
         raise Closed
-    return Word(packet)
+    try:
+        return Word(packet)
+    except ValueError:
+        log.warning("process %d: an unknown word on the line: %r", os.getpid(), packet)
+        return None
 
 
 def _nothing() -> None:
