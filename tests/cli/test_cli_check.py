@@ -257,6 +257,14 @@ def test_socket_open_to_all(house: House) -> None:
     _expect(house.check(), "warning", "every user of this machine may talk", '"0660"')
 
 
+@pytest.mark.parametrize("address", ["inet:127.0.0.1:8891", "inet:[::1]:8891"])
+def test_socket_without_rights(house: House, address: str) -> None:
+    house.write()
+    text = house.config.read_text(encoding="utf-8")
+    house.config.write_text(text.replace(f"unix:{house.run}/milter.sock", address), encoding="utf-8")
+    _expect(house.check(), "warning", "claim to be any login", "unix socket")
+
+
 def test_spool_folder(house: House) -> None:
     house.write(f'[limits]\nspool_directory = "{house.run}/absent"')
     _expect(house.check(), "error", "absent does not exist", "install -d -m 0700")

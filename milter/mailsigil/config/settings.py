@@ -44,7 +44,8 @@ class MilterSettings(Section):
     socket: Socket = Field(
         default="unix:/run/mailsigil/milter.sock",
         description='Where the milter listens: "unix:PATH", or "inet:ADDRESS:PORT" for another machine.'
-        " The unix socket is several times as fast.",
+        " The unix socket is several times as fast, and whoever reaches the other may claim to be any login,"
+        " every user of this machine included: let a firewall pass nobody but Postfix.",
     )
     socket_mode: FileMode = Field(default="0660", description="Access rights of a unix socket.")
     socket_group: OptionalUser = Field(

@@ -129,6 +129,12 @@ def _may_log_in(user: str) -> bool:
 def _milter_socket(settings: Settings) -> Iterator[Remark]:
     address = settings.milter.address
     if address.family is not SocketFamily.UNIX:
+        yield Remark(
+            Severity.WARNING,
+            "milter.socket",
+            f"every user of {address.host}, and whoever else reaches it, may claim to be any login",
+            "listen on a unix socket, or let a firewall pass nobody but Postfix",
+        )
         return
     yield from _socket_folder("milter.socket", address.path, settings.milter.user)
     if int(settings.milter.socket_mode, 8) & stat.S_IWOTH:
