@@ -33,7 +33,9 @@ MAY_IMPORT = {
     "holder": {"message", "pki", "verdict"},
     "verification": {"message", "cms", "pki", "holder", "shown", "signature", "verdict"},
     "signing": {"message", "cms", "pki", "policy", "keys"},
-    "outbound": {"message", "policy", "dkim", "headers", "compose", "plan", "signing", "directory", "keys"},
+    "outbound": {"message", "policy", "dkim", "headers", "compose", "plan", "signing", "directory", "keys"}
+    | {"protected"},
+    "protected": {"message", "cms"},
     "inbound": {"message", "direction", "dkim", "headers", "plan", "verdict", "verification"},
     "decryption": {"message", "cms", "keys"},
     "delivery": {"message", "decryption", "inbound", "plan", "rewrite", "verdict", "directory"},
@@ -88,7 +90,8 @@ def test_imports_run_downwards(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["outbound.py", "signing.py", "inbound.py", "verification.py", "signature.py", "shown.py"]
+    "name",
+    ["outbound.py", "signing.py", "inbound.py", "verification.py", "signature.py", "shown.py"],
 )
 def test_the_core_knows_directory_and_keys_by_their_interfaces_alone(name: str) -> None:
     for module in _imports(PACKAGE / name):

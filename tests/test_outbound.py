@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import bank
+import protected_mail
 from bank import ALICE, CUSTOMER, POLICY, Done, mail, send
 from mailsigil.plan import Event, Outcome
 from mailsigil.verdict import SmimeWord
@@ -161,9 +162,63 @@ def test_two_from_fields_of_a_never_sender_pass() -> None:
     assert_untouched(send(raw, policy=NEVER), raw, "author ")
 
 
-def test_bounces_are_left_alone() -> None:
-    raw = mail("Mail Delivery System <MAILER-DAEMON@bank.example>")
-    assert_untouched(send(raw, mail_from=""), raw, "bounce")
+REPORT = (
+    b"MIME-Version: 1.0\r\n"
+    b"Content-Type: multipart/report; report-type=disposition-notification; boundary=b\r\n"
+)
+ANSWERS = {
+    "read-receipt": REPORT,
+    "vacation": b"Auto-Submitted: auto-replied\r\n",
+    "vacation-with-a-parameter": b"Auto-Submitted: Auto-Replied (vacation); owner-email=x\r\n",
+}
+NO_ANSWERS = {
+    "nothing-said": b"",
+    "not-automatic": b"Auto-Submitted: no\r\n",
+    "not-automatic-with-a-comment": b"Auto-Submitted: No (really)\r\n",
+    "two-words": b"Auto-Submitted: auto-replied\r\nAuto-Submitted: no\r\n",
+    "two-types": REPORT + b"Content-Type: text/html\r\n",
+}
+POSTMASTER = "Mail Delivery System <MAILER-DAEMON@bank.example>"
+
+
+@pytest.mark.parametrize("more", [b"", *ANSWERS.values()])
+def test_bounces_that_nobody_of_ours_sends_are_left_alone(more: bytes) -> None:
+    raw = mail(POSTMASTER, more=more)
+    assert_untouched(send(raw, login="", mail_from=""), raw, "bounce")
+
+
+@pytest.mark.parametrize("more", ANSWERS.values(), ids=ANSWERS.keys())
+def test_receipts_and_answers_of_a_program_are_left_alone(more: bytes) -> None:
+    for author, how in (
+        (ALICE, {}),
+        ("office@bank.example", {}),
+        ("info@bank.example", {"login": "", "client": "192.0.2.10"}),
+    ):
+        raw = mail(author, more=more)
+        assert_untouched(send(raw, mail_from="", **how), raw, "bounce")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("more", ANSWERS.values(), ids=ANSWERS.keys())
+def test_nobody_answers_in_the_name_of_somebody_else(more: bytes) -> None:
+    for author in ("ceo@bank.example", f"{ALICE}, ceo@bank.example"):
+        raw = mail(author, more=more)
+        assert_refused(send(raw, mail_from=""))
+        done = send(raw, mail_from="", policy=ALLOW)
+        assert done.plan.event is Event.PASSED
+        assert done.plan.reason != "bounce"
+
+
+@pytest.mark.parametrize("more", NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
+@pytest.mark.parametrize(
+    ("author", "how"),
+    [
+        pytest.param(ALICE, {}, id="login"),
+        pytest.param("ceo@bank.example", {}, id="login-of-somebody-else"),
+        pytest.param("info@bank.example", {"login": "", "client": "192.0.2.10"}, id="client-rule"),
+    ],
+)
+def test_a_null_sender_makes_no_bounce(author: str, how: dict[str, str], more: bytes) -> None:
+    assert_refused(send(mail(author, more=more), mail_from="", **how))  # type: ignore[arg-type]
 
 
 def test_recipients_who_are_all_exempt_get_it_unsigned() -> None:
@@ -183,60 +238,36 @@ def test_one_recipient_who_is_not_exempt_gets_the_mail_signed() -> None:
     assert send(mail(), recipients=("all@lists.example", CUSTOMER)).plan.event is Event.SIGNED
 
 
-def typed(*lines: str) -> bytes:
-    return mail(more="".join(f"{line}\r\n" for line in lines).encode())
+def content(sample: protected_mail.Sample, author: str = f"Alice Example <{ALICE}>") -> bytes:
+    fields, body = sample
+    return mail(author, body, more=b"MIME-Version: 1.0\r\n" + fields)
 
 
-PROTECTED = [
-    pytest.param(
-        typed('Content-Type: multipart/signed; protocol="application/pkcs7-signature"; boundary=b'),
-        id="clear-signed",
-    ),
-    pytest.param(
-        typed('content-type: Multipart/SIGNED; Protocol="Application/X-PKCS7-Signature"; boundary=b'),
-        id="clear-signed-old-name-and-odd-case",
-    ),
-    pytest.param(
-        typed("Content-Type: multipart/signed;", "\tmicalg=sha-256;", "\tboundary=b"),
-        id="signed-protocol-missing",
-    ),
-    pytest.param(typed("Content-Type: application/pkcs7-mime; smime-type=signed-data"), id="opaque"),
-    pytest.param(
-        typed("CONTENT-TYPE: APPLICATION/X-PKCS7-MIME; name=smime.p7m"), id="opaque-old-name-upper-case"
-    ),
-    pytest.param(typed("Content-Type: application/pkcs7-mime; smime-type=enveloped-data"), id="encrypted"),
-    pytest.param(typed("Content-Type: application/pkcs7-mime"), id="pkcs7-mime-without-type"),
-    pytest.param(typed("Content-Type: application/octet-stream; name=SMIME.P7M"), id="octet-stream-p7m"),
-    pytest.param(
-        typed(
-            "Content-Type: application/octet-stream", "Content-Disposition: attachment; filename=smime.p7m"
-        ),
-        id="octet-stream-p7m-in-disposition",
-    ),
-    pytest.param(
-        typed('Content-Type: multipart/signed; protocol="application/pgp-signature"; boundary=b'),
-        id="pgp-signed",
-    ),
-    pytest.param(
-        typed('Content-Type: multipart/encrypted; protocol="application/pgp-encrypted"; boundary=b'),
-        id="pgp-encrypted",
-    ),
-    pytest.param(typed("Content-Type: multipart/encrypted; boundary=b"), id="encrypted-protocol-missing"),
-    pytest.param(typed("Content-Type: application/pgp; format=text"), id="application-pgp"),
-    pytest.param(mail(body=b"-----BEGIN PGP MESSAGE-----\r\n\r\nhQEMA\r\n"), id="inline-pgp"),
-    pytest.param(
-        mail(body=b"\r\n-----BEGIN PGP SIGNED MESSAGE-----\r\nHash: SHA256\r\n\r\nx\r\n"),
-        id="inline-pgp-signed",
-    ),
-    pytest.param(
-        typed("Content-Type: text/plain", "Content-Type: application/pkcs7-mime"), id="second-content-type"
-    ),
-]
-
-
-@pytest.mark.parametrize("raw", PROTECTED)
-def test_signed_and_encrypted_mail_is_left_alone(raw: bytes) -> None:
+@pytest.mark.parametrize("name", protected_mail.genuine())
+def test_signed_and_encrypted_mail_is_left_alone(name: str) -> None:
+    raw = content(protected_mail.genuine()[name])
     assert_untouched(send(raw), raw, "already-protected")
+
+
+@pytest.mark.parametrize("name", protected_mail.pretended())
+def test_what_only_says_that_it_is_protected_is_signed(name: str) -> None:
+    done = send(content(protected_mail.pretended()[name]))
+    assert done.plan.event is Event.SIGNED, done.plan.reason
+    assert bank.judge(done.raw).word is SmimeWord.PASS
+
+
+@pytest.mark.parametrize("name", [*protected_mail.genuine(), *protected_mail.pretended()])
+def test_protected_mail_in_the_name_of_somebody_else_is_refused(name: str) -> None:
+    sample = (protected_mail.genuine() | protected_mail.pretended())[name]
+    raw = content(sample, "The Boss <ceo@bank.example>")
+    assert_refused(send(raw))
+    assert_refused(send(raw, login="", mail_from="ceo@bank.example"))
+    assert_untouched(send(raw, policy=ALLOW), raw, "login")
+
+
+def test_protected_mail_of_a_faulty_author_is_refused() -> None:
+    raw = content(protected_mail.genuine()["encrypted"], f"{ALICE}, ceo@bank.example")
+    assert_refused(send(raw))
 
 
 def test_what_was_signed_here_is_not_signed_again() -> None:
@@ -250,7 +281,8 @@ def test_forged_identity_fields_go_on_the_way_out_too() -> None:
         b"Authentication-Results: mx.bank.example; smime=pass\r\n"
         b"Authentication-Results: mx.other.example; x=y\r\n"
     )
-    for how in ({}, {"policy": NEVER}, {"mail_from": ""}, {"recipients": ("a@lists.example",)}):
+    bounce = {"login": "", "mail_from": ""}
+    for how in ({}, {"policy": NEVER}, bounce, {"recipients": ("a@lists.example",)}):
         done = send(mail(more=forged), **how)  # type: ignore[arg-type]
         assert done.plan.outcome is Outcome.ACCEPT
         assert b"erified-" not in done.raw.partition(b"\r\n\r\n")[0]

@@ -12,7 +12,7 @@ from mailsigil.directory.api import Directory, DirectoryUnavailable
 from mailsigil.keys.errors import KeyAgentRefused, KeyAgentUnavailable, Refusal
 from mailsigil.message.mime import MimeLimits
 from mailsigil.outbound import OutboundParts, outbound
-from mailsigil.plan import DeleteField, Envelope, Event, Outcome
+from mailsigil.plan import DeleteField, Envelope, Event, Outcome, Plan
 
 PREFERRED = POLICY.replace('signing = "required"', 'signing = "preferred"')
 
@@ -95,11 +95,7 @@ class Away:
         raise DirectoryUnavailable("no server answers")
 
 
-@pytest.mark.parametrize(
-    "raw", [pytest.param(mail(), id="one-author"), pytest.param(mail("a:;"), id="no-author")]
-)
-def test_without_the_directory_mail_waits(raw: bytes) -> None:
-    """Nobody knows then whether it must be signed."""
+def without_directory(raw: bytes, *, login: str = "alice", mail_from: str = ALICE) -> Plan:
     away: Directory = Away()  # type: ignore[assignment]
     parts = OutboundParts(
         directory=away,
@@ -109,8 +105,33 @@ def test_without_the_directory_mail_waits(raw: bytes) -> None:
         authserv_id=bank.HOST,
         mime_limits=MimeLimits(),
     )
-    plan = outbound(Envelope(login="alice", mail_from=ALICE, recipients=(CUSTOMER,)), *bank.cut(raw), parts)
+    return outbound(Envelope(login=login, mail_from=mail_from, recipients=(CUSTOMER,)), *bank.cut(raw), parts)
+
+
+AUTOMATIC = b"Auto-Submitted: auto-replied\r\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "mail_from"),
+    [
+        pytest.param(mail(), ALICE, id="one-author"),
+        pytest.param(mail("a:;"), ALICE, id="no-author"),
+        pytest.param(bank.signed(mail()), ALICE, id="signed"),
+        pytest.param(mail(), "", id="null-sender"),
+        pytest.param(mail(more=AUTOMATIC), "", id="answer-of-a-program"),
+    ],
+)
+def test_without_the_directory_mail_waits(raw: bytes, mail_from: str) -> None:
+    """Nobody knows then whether it must be signed."""
+    plan = without_directory(raw, mail_from=mail_from)
     assert (plan.event, plan.outcome) == DEFERRED
+
+
+@pytest.mark.parametrize("more", [b"", AUTOMATIC])
+def test_bounces_without_login_wait_for_no_directory(more: bytes) -> None:
+    raw = mail("Mail Delivery System <MAILER-DAEMON@bank.example>", more=more)
+    plan = without_directory(raw, login="", mail_from="")
+    assert (plan.event, plan.outcome, plan.reason) == (Event.PASSED, Outcome.ACCEPT, "bounce")
 
 
 # --- Signing time --------------------------------------------------------------------------------------

@@ -14,11 +14,12 @@ from mailsigil.directory.api import Directory, DirectoryUnavailable, Person
 from mailsigil.dkim.chain import own_signatures
 from mailsigil.headers import strip_forged
 from mailsigil.keys.errors import KeyServiceError
-from mailsigil.message.address import Address, AddressError
+from mailsigil.message.address import key_of
 from mailsigil.message.author import Author, AuthorFault, parse_author
+from mailsigil.message.automatic import is_automatic
 from mailsigil.message.fields import Field
 from mailsigil.message.mime import MimeLimitError, MimeLimits
-from mailsigil.message.protection import Protection, protection_of
+from mailsigil.message.protection import Protection
 from mailsigil.message.seven_bit import ONE_MEANING, Entity, Unsignable, as_it_is, to_seven_bit
 from mailsigil.message.spool import Spool
 from mailsigil.plan import DeleteField, Edit, Envelope, Event, Outcome, Plan
@@ -35,6 +36,7 @@ from mailsigil.policy.model import (
 )
 from mailsigil.policy.patterns import matches_any
 from mailsigil.policy.resolve import resolve
+from mailsigil.protected import protected
 from mailsigil.signing import Keys, LevelOf, NoCredential, Wanted, certified_levels, sign, signing_time
 
 
@@ -61,28 +63,27 @@ def outbound(envelope: Envelope, fields: Sequence[Field], body: Spool, parts: Ou
     # 1. Nobody inside may lend himself an identity either: colleagues read this mail.
     forged = strip_forged(fields, parts.authserv_id)
 
-    # 2. What is not ours to sign goes on as it is.
-    if not envelope.mail_from:
+    # 2. A bounce that nobody of ours sends waits for no directory.
+    answers = not envelope.mail_from and is_automatic(fields)
+    if _sent_by_nobody(envelope, parts.directory, answers=answers):
         return _passed("bounce", forged)
-    protection = protection_of(fields, body)
-    if protection is not Protection.NONE:
-        return _passed(f"already-protected {protection.value}", forged)
 
     try:
         # 3. Whose mail is it, and what does policy say of it?
         author = parse_author(fields)
         sender = parts.directory.person_by_login(envelope.login) if envelope.login else None
+        now = parts.now()
         if isinstance(author, AuthorFault):
             return _author_fault(author, envelope, sender, forged, parts)
-        now = parts.now()
         policy = resolve(parts.directory.policies(author.address.key), at=now)
         if policy.signing.value is SigningMode.NEVER:
             return _passed(f"policy never ({policy.signing.source})", forged)
         if all_exempt(envelope.recipients, policy):
             return _passed(f"exempt recipients ({policy.exempt_recipients.source})", forged)
 
-        # 4. May this client send as this author at all?
-        authorisation = _authorisation(envelope, author, sender, parts.directory)
+        # 4. May this client send as this author at all? That it is protected, or a bounce, is soon said.
+        sends = author.address.key if answers else key_of(envelope.mail_from)
+        authorisation = _authorisation(envelope, author, sends, sender, parts.directory)
         if not authorisation.granted:
             return _unauthorised(authorisation.reason, policy, forged)
         facts = parts.directory.identity(author.address.key)
@@ -92,12 +93,16 @@ def outbound(envelope: Envelope, fields: Sequence[Field], body: Spool, parts: Ou
         # The policy is not known, so the message might be one that must be signed.
         return _deferred(f"directory unavailable: {error}")
 
-    # 5. A DKIM signature of ours that is there already would break.
+    # 5. What is protected already goes on as it is, and so do receipts and answers of programs.
+    if complete := "bounce" if answers else _protected(fields, body, parts):
+        return _passed(complete, forged)
+
+    # 6. A DKIM signature of ours that is there already would break.
     misordered = _misordered_dkim(fields, policy, parts.directory)
     if isinstance(misordered, Plan):
         return replace(misordered, edits=(*forged, *misordered.edits))
 
-    # 6. Sign, and say no more of the sender than the directory vouches for today.
+    # 7. Sign, and say no more of the sender than the directory vouches for today.
     if policy.timestamp.value is Timestamp.REQUIRED:
         # No timestamp authority can be configured yet, and required means fail closed.
         return _cannot_sign(f"no timestamp authority ({policy.timestamp.source})", policy, forged)
@@ -137,7 +142,7 @@ def wanted(
     return Wanted(
         levels=levels,
         domain_levels=domain,
-        rule=first_rule(rules, [_key_of(each) for each in recipients]) if rules else None,
+        rule=first_rule(rules, [key_of(each) for each in recipients]) if rules else None,
         levels_of=levels_of,
         hint=f"{entitled.reason}; policy wants {most.value}",
     )
@@ -195,8 +200,26 @@ def _entity(fields: Sequence[Field], body: Spool, form: Form, parts: OutboundPar
     return entity, form
 
 
+def _sent_by_nobody(envelope: Envelope, directory: Directory, *, answers: bool) -> bool:
+    """Postfix itself sends a bounce, or a relay does: no login, and no client that we let send as somebody.
+
+    From such a client as well, where the message says itself that a program made it.
+    """
+    if envelope.mail_from or envelope.login:
+        return False
+    try:
+        return answers or not directory.client_may_send_as(envelope.client_address)
+    except DirectoryUnavailable:
+        return True
+
+
+def _protected(fields: Sequence[Field], body: Spool, parts: OutboundParts) -> str:
+    found = protected(fields, body, limits=parts.mime_limits, new_spool=parts.new_spool)
+    return "" if found is Protection.NONE else f"already-protected {found.value}"
+
+
 def _authorisation(
-    envelope: Envelope, author: Author, sender: Person | None, directory: Directory
+    envelope: Envelope, author: Author, sends: str, sender: Person | None, directory: Directory
 ) -> Authorisation:
     send_as = sender.may_send_as if sender else ()
     if not envelope.login:
@@ -204,24 +227,16 @@ def _authorisation(
     return authorise(
         login=envelope.login,
         login_addresses=sender.addresses if sender else (),
-        envelope_sender=_key_of(envelope.mail_from),
+        envelope_sender=sends,
         author=author.address.key,
         send_as=send_as,
     )
 
 
-def _key_of(path: str) -> str:
-    """The comparable form of an envelope address; what cannot be read equals nobody's."""
-    try:
-        return Address.parse(path).key
-    except AddressError:
-        return ""
-
-
 def all_exempt(recipients: Sequence[str], policy: EffectivePolicy) -> bool:
     """Tells whether none of these recipients expects a signature: one serves them all."""
     patterns = policy.exempt_recipients.value
-    return bool(patterns) and bool(recipients) and all(matches_any(patterns, _key_of(r)) for r in recipients)
+    return bool(patterns) and bool(recipients) and all(matches_any(patterns, key_of(r)) for r in recipients)
 
 
 def _author_fault(
@@ -232,7 +247,7 @@ def _author_fault(
     parts: OutboundParts,
 ) -> Plan:
     """No single author: the policies of those who are known to have a hand in it decide."""
-    hands = [_key_of(envelope.mail_from), *(sender.addresses[:1] if sender else ())]
+    hands = [key_of(envelope.mail_from), *(sender.addresses[:1] if sender else ())]
     policies = [resolve(parts.directory.policies(hand), at=parts.now()) for hand in hands]
     strictest = min(policies, key=lambda policy: list(SigningMode).index(policy.signing.value))
     if strictest.signing.value is SigningMode.NEVER:

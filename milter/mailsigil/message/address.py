@@ -82,6 +82,14 @@ class Address:
 _remembered = lru_cache(maxsize=4096)(Address._read)
 
 
+def key_of(text: str) -> str:
+    """Give the comparable form of an address; what cannot be read gives nothing, and equals nobody's."""
+    try:
+        return Address.parse(text).key
+    except AddressError:
+        return ""
+
+
 def _check_local(local: str) -> None:
     if not local:
         raise AddressError("The local part of the address is empty.")

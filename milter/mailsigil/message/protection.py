@@ -1,4 +1,4 @@
-"""Is a message signed or encrypted already? S/MIME (RFC 8551 3.9) and PGP, in all spellings."""
+"""Does a message say that it is signed or encrypted? S/MIME (RFC 8551 3.9) and PGP, in all spellings."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mailsigil.message.spool import Spool
 
 SMIME_TYPES = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 SMIME_SIGNATURE_TYPES = frozenset({"application/pkcs7-signature", "application/x-pkcs7-signature"})
-_PGP_TYPES = frozenset({"application/pgp", "application/x-pgp", "application/pgp-encrypted"})
+PGP_TYPES = frozenset({"application/pgp", "application/x-pgp", "application/pgp-encrypted"})
 _SMIME_SUFFIXES = (".p7m", ".p7s", ".p7c", ".p7z")
-_INLINE_PGP = (b"-----BEGIN PGP MESSAGE", b"-----BEGIN PGP SIGNED MESSAGE")
+INLINE_PGP = (b"-----BEGIN PGP MESSAGE", b"-----BEGIN PGP SIGNED MESSAGE")
 _PGP_MARK = b"-----BEGIN PGP "
 _INLINE_WINDOW = 4096
 """Inline PGP starts at the top of a text; octets that are looked at."""
@@ -34,13 +34,16 @@ class Protection(Enum):
 
 
 def protection_of(fields: Sequence[Field], body: Spool) -> Protection:
-    """Judges by the Content-Type fields (each of them, if there are several) and the first lines."""
+    """Judges by the Content-Type fields (each of them, if there are several) and the first lines.
+
+    Says nothing of whether it is true.
+    """
     for field in named(fields, b"content-type"):
         found = _by_media_type(parse_media_type(field.value), fields)
         if found is not Protection.NONE:
             return found
     start = body.read(0, min(_INLINE_WINDOW, len(body)))
-    if _PGP_MARK in start and any(line.startswith(_INLINE_PGP) for line in start.split(b"\r\n")):
+    if _PGP_MARK in start and any(line.startswith(INLINE_PGP) for line in start.split(b"\r\n")):
         return Protection.PGP
     return Protection.NONE
 
@@ -55,7 +58,7 @@ def _by_media_type(media_type: MediaType, fields: Sequence[Field]) -> Protection
         return Protection.OTHER
     if media_type.full in SMIME_TYPES:
         return Protection.SMIME
-    if media_type.full in _PGP_TYPES or media_type.params.get("x-action", "").startswith("pgp"):
+    if media_type.full in PGP_TYPES or media_type.params.get("x-action", "").startswith("pgp"):
         return Protection.PGP
     # RFC 8551 3.9: gateways turn the type into octet-stream, and the file name still tells.
     if media_type.full in {"application/octet-stream", *SMIME_SIGNATURE_TYPES}:

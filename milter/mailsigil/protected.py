@@ -1,0 +1,102 @@
+"""Is a message really signed or encrypted already?
+
+What only says so is ordinary mail: otherwise one word in the header would let mail leave unsigned that must
+be signed. Nothing is verified here; the form has to be there, so that a reader finds no other text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from mailsigil.cms.parse import ContentKind, content_kind
+from mailsigil.message.decoding import decode_transfer
+from mailsigil.message.fields import Field, count_named
+from mailsigil.message.mime import MimeLimitError, MimeLimits, Part, parse_mime
+from mailsigil.message.protection import (
+    INLINE_PGP,
+    PGP_TYPES,
+    SMIME_SIGNATURE_TYPES,
+    Protection,
+    protection_of,
+)
+from mailsigil.message.spool import Spool
+
+_PGP_SIGNATURE: Final = "application/pgp-signature"
+_PGP_ENCRYPTED: Final = "application/pgp-encrypted"
+# RFC 5652: lists of certificates and compressed content protect nothing.
+_PROTECTING: Final = frozenset(
+    {ContentKind.SIGNED_DATA, ContentKind.ENVELOPED_DATA, ContentKind.AUTH_ENVELOPED_DATA}
+)
+
+
+def protected(
+    fields: Sequence[Field], body: Spool, *, limits: MimeLimits, new_spool: Callable[[], Spool] = Spool
+) -> Protection:
+    """How a message is protected, NONE where readers may see something else than that."""
+    claimed = protection_of(fields, body)
+    # Where there are two types some readers believe the first, and others the second.
+    if claimed is Protection.NONE or count_named(fields, b"content-type") > 1:
+        return Protection.NONE
+    try:
+        root = parse_mime(fields, body, limits=limits)
+    except MimeLimitError:
+        return Protection.NONE
+    if root.faults:
+        return Protection.NONE
+    if root.media_type.full == "multipart/signed":
+        return _signed(body, root, new_spool)
+    if root.media_type.full == "multipart/encrypted":
+        return _encrypted(body, root)
+    if claimed is Protection.SMIME:
+        kind = _cms_kind(body, root, new_spool)
+        return Protection.SMIME if kind in _PROTECTING else Protection.NONE
+    return _inline(body, root)
+
+
+def _signed(body: Spool, root: Part, new_spool: Callable[[], Spool]) -> Protection:
+    # RFC 1847 2.1: two parts, and the type of the second is the protocol.
+    if len(root.children) != 2:
+        return Protection.NONE
+    signature = root.children[1]
+    kinds = {root.media_type.params.get("protocol", "").lower(), signature.media_type.full}
+    if kinds <= SMIME_SIGNATURE_TYPES:
+        kind = _cms_kind(body, signature, new_spool)
+        return Protection.CLEAR_SIGNED if kind is ContentKind.SIGNED_DATA else Protection.NONE
+    if kinds == {_PGP_SIGNATURE} and _first_line(body, signature).startswith(b"-----BEGIN PGP "):
+        return Protection.PGP  # RFC 3156 5
+    return Protection.NONE
+
+
+def _encrypted(body: Spool, root: Part) -> Protection:
+    # RFC 3156 4: two parts, the version and what is encrypted.
+    if len(root.children) != 2:
+        return Protection.NONE
+    version, content = root.children
+    kinds = {root.media_type.params.get("protocol", "").lower(), version.media_type.full}
+    armoured = content.media_type.full == "application/octet-stream" and _first_line(body, content)
+    if kinds == {_PGP_ENCRYPTED} and armoured and armoured.startswith(b"-----BEGIN PGP MESSAGE"):
+        return Protection.PGP
+    return Protection.NONE
+
+
+def _inline(body: Spool, root: Part) -> Protection:
+    """PGP in the text itself: that begins with it, and does not quote it somewhere."""
+    part = root
+    while part.media_type.type == "multipart" and part.children:
+        part = part.children[0]
+    is_text = part.media_type.full in {"text/plain", *PGP_TYPES}
+    return Protection.PGP if is_text and _first_line(body, part).startswith(INLINE_PGP) else Protection.NONE
+
+
+def _cms_kind(body: Spool, part: Part, new_spool: Callable[[], Spool]) -> ContentKind:
+    with new_spool() as store:
+        for chunk in decode_transfer(body, part):
+            store.write(chunk)
+        return content_kind(store)
+
+
+def _first_line(body: Spool, part: Part) -> bytes:
+    """The first line that is not blank, and not far down."""
+    start = next(decode_transfer(body, part), b"")
+    return next((line for line in start.splitlines() if line.strip()), b"")
