@@ -7,7 +7,9 @@ import pytest
 import bank
 import protected_mail
 from bank import ALICE, CUSTOMER, POLICY, Done, mail, send
-from mailsigil.plan import Event, Outcome
+from mailsigil.claims import strictest_policy
+from mailsigil.message.fields import Field
+from mailsigil.plan import Envelope, Event, Outcome
 from mailsigil.verdict import SmimeWord
 
 ALLOW = POLICY.replace('unauthorised = "refuse"', 'unauthorised = "pass"').replace(
@@ -129,6 +131,87 @@ def test_who_is_not_signed_for_may_pass_but_never_signed(raw: bytes, how: dict[s
     assert done.plan.event is Event.PASSED
     assert done.raw == raw
     assert keys.signed == []
+
+
+UNREADABLE = {
+    "trailing-dot": b"<info@bank.example.>",
+    "dots-in-a-row": b"<info@bank..example>",
+    "blanks-around-the-at": b"<info @ bank.example>",
+    "blanks-around-a-dot": b"<info@bank . example>",
+    "folded": b"<info@bank\r\n .example>",
+    "comment-inside": b"<info@(of the)bank.example>",
+    "route": b"<@relay.example:info@bank.example>",
+    "route-of-several": b"<@a.example,@b.example:info@bank.example>",
+    "full-width-dot": "<info@bank\uff0eexample>".encode(),
+    "ideographic-dot": "<info @bank\u3002example>".encode(),
+    "full-width-letters": "<info@\uff42\uff41\uff4e\uff4b.example>".encode(),
+    "full-width-at": "<info\uff20bank.example>".encode(),
+    "letters-that-cannot-be-seen": "<info@bank\u200b.exam\u00adple>".encode(),
+    "latin-1-name": b"B\xf6rse <info@bank.example>",
+    "comma-without-quotes": b"Bank, Info <info@bank.example>",
+    "colon-without-quotes": b"Bank: Info <info@bank.example>",
+    "two-addresses": b"somebody@elsewhere.example, info@bank.example",
+    "group": b"Bank: info@bank.example;",
+    "second-at": b"info@bank.example@elsewhere.example",
+    "quoted-local-part": b'"in fo"@bank.example, x@elsewhere.example',
+    "encoded-word": b"=?utf-8?q?info=40bank.example?= <x@elsewhere.example>",
+    "name-shows-another": b'"info@bank.example" <x@elsewhere.example>',
+    "unclosed": b"<info@bank.example",
+    "nothing-to-read": b"Bank of Example",
+    "empty": b"",
+    "longer-than-is-read": b"x@elsewhere.example, " * 400 + b"info@bank.example",
+    "more-than-are-asked-for": b"".join(b"x%d@elsewhere.example, " % n for n in range(30)),
+}
+FROM = f"From: Alice Example <{ALICE}>".encode()
+SERVER = POLICY.replace('may_send_as = ["info@', 'may_send_as = ["*@bounces.bank.example", "info@')
+
+
+@pytest.mark.parametrize("value", UNREADABLE.values(), ids=UNREADABLE.keys())
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param({"login": "nobody-knows"}, id="login"),
+        pytest.param({"login": "", "client": "192.0.2.10"}, id="client-rule"),
+    ],
+)
+def test_an_author_who_cannot_be_read_hides_no_policy(value: bytes, how: dict[str, str]) -> None:
+    raw = mail().replace(FROM, b"From: " + value)
+    assert_refused(send(raw, policy=SERVER, mail_from="x@bounces.bank.example", **how))  # type: ignore[arg-type]
+
+
+NOBODY_SEEN = {"nothing-to-read", "empty", "longer-than-is-read", "more-than-are-asked-for"}
+
+
+@pytest.mark.parametrize("name", sorted(UNREADABLE.keys() - NOBODY_SEEN))
+def test_whose_address_is_seen_is_asked_for_from_anywhere(name: str) -> None:
+    raw = mail().replace(FROM, b"From: " + UNREADABLE[name])
+    assert_refused(send(raw, login="", mail_from="x@elsewhere.example"))
+
+
+@pytest.mark.parametrize(
+    "value", [b"Somebody, Else <x@elsewhere.example>", b"x@elsewhere.example, y@elsewhere.example", b""]
+)
+def test_a_faulty_author_from_elsewhere_passes_without_login(value: bytes) -> None:
+    raw = mail().replace(FROM, b"From: " + value)
+    assert_untouched(send(raw, login="", mail_from="x@elsewhere.example"), raw, "author ")
+
+
+@pytest.mark.parametrize("name", [b"From", b"FROM", b"Sender", b"From\xc2\xa0"])
+def test_every_field_that_shows_a_sender_counts(name: bytes) -> None:
+    fields, _ = bank.cut(mail("x@elsewhere.example, y@elsewhere.example"))
+    envelope = Envelope(mail_from="x@elsewhere.example", recipients=(CUSTOMER,))
+    for value, mode in ((b" z@elsewhere.example", "never"), (b" Bank, Info <info@bank.example>", "required")):
+        shown = (*fields, Field(name, value))
+        policy = strictest_policy(shown, envelope, None, bank.directory(), at=bank.NOW)
+        assert policy.signing.value == mode
+
+
+def test_all_addresses_of_who_logged_in_are_asked_for() -> None:
+    """The main address has no policy, and an alias one that must be kept."""
+    policy = '[[person]]\naddress = "al@old.example"\naliases = ["al@bank.example"]\nlogins = ["alice"]\n'
+    policy += '[[domain]]\nname = "bank.example"\nsigning = "required"\n'
+    raw = mail("x@elsewhere.example, y@elsewhere.example")
+    assert_refused(send(raw, policy=policy, mail_from="al@old.example"))
 
 
 def test_required_is_stronger_than_pass_for_the_unauthorised() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from mailsigil.claims import strictest_policy
 from mailsigil.compose import clear_signed, opaque_signed
 from mailsigil.directory.api import Directory, DirectoryUnavailable, Person
 from mailsigil.dkim.chain import own_signatures
@@ -74,7 +75,8 @@ def outbound(envelope: Envelope, fields: Sequence[Field], body: Spool, parts: Ou
         sender = parts.directory.person_by_login(envelope.login) if envelope.login else None
         now = parts.now()
         if isinstance(author, AuthorFault):
-            return _author_fault(author, envelope, sender, forged, parts)
+            strictest = strictest_policy(fields, envelope, sender, parts.directory, at=now)
+            return _author_fault(author, strictest, forged)
         policy = resolve(parts.directory.policies(author.address.key), at=now)
         if policy.signing.value is SigningMode.NEVER:
             return _passed(f"policy never ({policy.signing.source})", forged)
@@ -239,20 +241,10 @@ def all_exempt(recipients: Sequence[str], policy: EffectivePolicy) -> bool:
     return bool(patterns) and bool(recipients) and all(matches_any(patterns, key_of(r)) for r in recipients)
 
 
-def _author_fault(
-    fault: AuthorFault,
-    envelope: Envelope,
-    sender: Person | None,
-    forged: tuple[DeleteField, ...],
-    parts: OutboundParts,
-) -> Plan:
-    """No single author: the policies of those who are known to have a hand in it decide."""
-    hands = [key_of(envelope.mail_from), *(sender.addresses[:1] if sender else ())]
-    policies = [resolve(parts.directory.policies(hand), at=parts.now()) for hand in hands]
-    strictest = min(policies, key=lambda policy: list(SigningMode).index(policy.signing.value))
-    if strictest.signing.value is SigningMode.NEVER:
+def _author_fault(fault: AuthorFault, policy: EffectivePolicy, forged: tuple[DeleteField, ...]) -> Plan:
+    if policy.signing.value is SigningMode.NEVER:
         return _passed(f"author {fault.value}", forged)
-    return _unauthorised(f"author {fault.value}", strictest, forged)
+    return _unauthorised(f"author {fault.value}", policy, forged)
 
 
 def _misordered_dkim(

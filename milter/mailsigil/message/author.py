@@ -105,9 +105,14 @@ def parse_author(fields: Iterable[Field]) -> Author | AuthorFault:
         return found.fault
 
 
+def reads_as_from(name: bytes) -> bool:
+    """Tell whether some reader takes a field name for From."""
+    return _READS_AS_FROM.fullmatch(name) is not None
+
+
 def _only_value(fields: Sequence[Field]) -> str:
     """Give the unfolded text of the one From field, as every reader of the header finds it."""
-    found = [field for field in fields if _READS_AS_FROM.fullmatch(field.name)]
+    found = [field for field in fields if reads_as_from(field.name)]
     if not found:
         raise _Fault(AuthorFault.MISSING)
     if len(found) > 1:  # RFC 5322 3.6: exactly one From field
