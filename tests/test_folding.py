@@ -17,6 +17,7 @@ from mailsigil.policy.patterns import normal_key
 KELVIN = "\u212aim@bank.example"
 
 
+@pytest.mark.integration  # all of Unicode
 def test_no_character_outside_ascii_becomes_one_inside() -> None:
     for number in range(0x80, sys.maxunicode + 1):
         if not 0xD800 <= number < 0xE000:

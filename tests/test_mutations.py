@@ -26,6 +26,8 @@ from mailsigil.verdict import SmimeWord, Status, Verdict
 from mailsigil.verification import verify
 from test_corpora_mail import judged
 
+pytestmark = pytest.mark.integration  # takes seconds
+
 FORMS = ("clear", "opaque")
 
 

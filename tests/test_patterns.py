@@ -24,6 +24,8 @@ import mailsigil
 from mailsigil.message.encoded_words import EncodedWordError, decode_words
 from stopwatch import work_of_less_than
 
+pytestmark = pytest.mark.integration  # takes seconds
+
 PACKAGE = Path(mailsigil.__file__).parent
 TEXT_OF_ADMINISTRATORS = frozenset({"cli", "config", "demo", "directory", "keys", "km", "lifecycle", "usage"})
 """Rooms whose patterns meet no octets of a stranger's mail."""

@@ -129,6 +129,7 @@ def test_odd_words_of_an_authority_stop_nobody(town: Town) -> None:
     assert set(town.signers()) == {"alice", "carl"}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", [SourceRefused, SourceAnswer], ids=["refused", "unfit"])
 def test_an_authority_that_says_no_is_asked_less_and_less_by_itself(town: Town, kind: Any) -> None:
     asked = []

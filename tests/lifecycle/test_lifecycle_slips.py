@@ -42,6 +42,7 @@ def _levels(town: Town) -> set[str]:
     return set(town.signers().values())
 
 
+@pytest.mark.integration
 def test_an_organisation_that_is_no_longer_recorded_counts_as_lapsed(tmp_path: Path) -> None:
     town = _town(tmp_path)
     town.sync()
@@ -84,6 +85,7 @@ def test_less_by_policy_has_the_time_of_every_replacement(tmp_path: Path) -> Non
     assert set(town.revoked().values()) == {"superseded"}
 
 
+@pytest.mark.integration
 def test_a_directory_that_loses_its_people_bit_by_bit_is_asked_about(tmp_path: Path) -> None:
     town = _town(tmp_path, people=60)
     town.sync()

@@ -114,6 +114,7 @@ def test_the_organisation_lapses_and_certificates_are_revoked_by_policy(town: To
     assert town.signers() == {"alice": "V4 Alice Example Clerk", "bob": "V4 Bob Sample"}
 
 
+@pytest.mark.integration
 def test_renewed_before_the_end_each_on_a_day_of_its_own(town: Town) -> None:
     for number in range(20):
         town.bank.hire(f"p{number}", f"Person Nr{number}")

@@ -96,6 +96,7 @@ def _status(
     return validator.validate(leaf, others, at=at).status
 
 
+@pytest.mark.integration
 def test_x509_limbo(corpus: Corpus, tmp_path: Path, for_tls: Callable[[x509.ObjectIdentifier], None]) -> None:
     cases = json.loads(next(corpus("x509-limbo").rglob("limbo.json")).read_text())["testcases"]
     wrong, passed, used = [], 0, set()
