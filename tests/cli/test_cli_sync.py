@@ -85,6 +85,27 @@ def test_shown_done_and_done_again(site: Site) -> None:
     assert _tree(site.folder) == before
 
 
+def test_without_the_lifecycle_there_is_nothing_to_sync(site: Site) -> None:
+    config = site.folder / "mailsigil.toml"
+    config.write_text(config.read_text().replace("enabled = true", "enabled = false"))
+    status, told = site.sync()
+    assert (status, "[lifecycle] is not enabled" in told) == (2, True)
+    assert not (site.folder / "db").exists()
+
+
+def test_an_interrupted_run_says_what_follows(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mailsigil.lifecycle.carry_out.wait", interrupted)
+        status, told = site.sync()
+    assert (status, "the next run goes on where this one ended" in told) == (130, True)
+    status, told = site.sync()
+    assert status == 0, told
+    assert len(list((site.folder / "state").glob("*.pem"))) == 2
+
+
 def test_for_programs(site: Site) -> None:
     status, told = site.sync("--json", "--only", "Alice@Bank.example")
     values = json.loads(told)

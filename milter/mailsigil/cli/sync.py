@@ -32,6 +32,8 @@ from mailsigil.lifecycle.upgrade import preload
 from mailsigil.message.address import Address, AddressError
 from mailsigil.process.privileges import PrivilegeError, become
 
+INTERRUPTED: Final = 130
+"""As shells have it: 128, and the number of SIGINT."""
 COLLECT_EVERY: Final = 10_000
 """Objects that are made between two searches for cycles."""
 
@@ -65,6 +67,11 @@ def command(
     Exit status: 0 all is done, 1 something is left (a step failed, or a person has to be asked), 2 wrong use
     or configuration, or directory or database cannot be asked.
     """
+    if not settings.lifecycle.enabled:
+        raise Misuse(
+            "[lifecycle] is not enabled, so the key agent looks after certificates in its own way: write"
+            " enabled = true into it"
+        )
     address = _address(only)
     with _opened(settings, rehearsing=dry_run) as house:
         try:
@@ -74,6 +81,12 @@ def command(
                 status = _run(run, address, dry_run=dry_run, as_json=as_json, allowed=allow_revocations)
         except (LifecycleError, DirectoryUnavailable, SourceError) as error:
             raise Misuse(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo(
+                "Interrupted. What was done so far is whole; the next run goes on where this one ended.",
+                err=True,
+            )
+            raise SystemExit(INTERRUPTED) from None
     raise SystemExit(status)
 
 

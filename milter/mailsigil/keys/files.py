@@ -52,3 +52,12 @@ def write_private(path: Path, content: bytes, *, replace: bool = False) -> None:
             path.hardlink_to(temporary)  # unlike a rename, this never overwrites
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """A new file is there after a crash once its folder says so on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mailsigil.keys.files import sync_folder
+
 # A record is a flat JSON object. What begins one and never closes it was cut off while it was written.
 # Matched, and then looked how far: so it never goes back in a line that is whole.
 _OPEN_STRING: Final = rb'"[^"\\]*(?:\\.[^"\\]*)*'
@@ -84,7 +86,7 @@ def append(path: Path, descriptor: int, line: bytes) -> None:
         _write_all(descriptor, b"\n" * torn + line)
         os.fsync(descriptor)
         if size == 0:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except BaseException:
         with suppress(OSError):
             os.ftruncate(descriptor, size)
@@ -97,15 +99,6 @@ def _write_all(descriptor: int, octets: bytes) -> None:
     rest = memoryview(octets)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new file is there after a crash when its folder says so on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_from(descriptor: int, offset: int) -> bytes:

@@ -18,6 +18,7 @@ from mailsigil.keys.fitness import Unfit, public_key_of, signing_addresses
 from mailsigil.keys.key_files import keys_from, read_key_file
 from mailsigil.keys.keyring import StateFolder, chain_pem
 from mailsigil.keys.newkey import CertifiableKey, NewKey
+from mailsigil.keys.os_errors import mend_of
 from mailsigil.keys.placed_keyring import KeyPlace
 from mailsigil.keys.profile import KeyKind
 from mailsigil.keys.source import HeldKey, key_id_of
@@ -270,7 +271,7 @@ class KeyFiles:
         return SourceRefused(
             self._state.source,
             f"its state folder {self.path} cannot be used: {error.strerror}",
-            "Give it to the key agent's user, with mode 0700, and see that the disk has room",
+            mend_of(error, self.path, otherwise="Give it to the key agent's user, with mode 0700"),
         )
 
 

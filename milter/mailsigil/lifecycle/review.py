@@ -35,10 +35,6 @@ RECENT: Final = timedelta(days=7)
 """Mail servers that had a run since then are at work."""
 MAX_NAMED: Final = 10
 MAX_EXAMPLES: Final = 5
-_SHARED: Final = (
-    "put the secret of the other mail servers there, for the key agent's user alone; the first server makes"
-    " it: openssl rand -base64 32"
-)
 
 
 def review(
@@ -74,9 +70,7 @@ def review_secret(settings: LifecycleSettings) -> Iterator[Remark]:
     try:
         load_seal(settings.share_keys_with)
     except SealError as error:
-        # What reads files of keys would have those removed that are none.
-        mend = error.mend if "emove it" not in error.mend else _SHARED
-        yield Remark(Severity.ERROR, "lifecycle.share_keys_with", error.sentence, mend)
+        yield Remark(Severity.ERROR, "lifecycle.share_keys_with", error.sentence, error.mend)
 
 
 def _people(settings: Settings, directory: Population, now: datetime, *, is_told: bool) -> Iterator[Remark]:

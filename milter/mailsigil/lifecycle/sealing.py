@@ -22,6 +22,10 @@ from mailsigil.keys.secret_files import SecretFile
 from mailsigil.lifecycle.errors import LifecycleError
 
 SECRET_BYTES: Final = 32
+_SHARED: Final = (
+    "Put the secret of the other mail servers there, for the key agent's user alone; the first server makes"
+    " it: openssl rand -base64 32"
+)
 _VERSION: Final = b"\x01"
 _NONCE: Final = 12
 _INFO: Final = b"mailsigil: private keys in the lifecycle's database, 1"
@@ -70,7 +74,9 @@ def load_seal(place: str) -> Seal | None:
     try:
         text = SecretFile("lifecycle", place).read()
     except SourceRefused as error:
-        raise SealError(f"the secret for shared keys cannot be read: {error.sentence}", error.mend) from error
+        # What reads files of keys would have those removed that are none; nobody should remove this one.
+        mend = error.mend if "emove it" not in error.mend else _SHARED
+        raise SealError(f"the secret for shared keys cannot be read: {error.sentence}", mend) from error
     try:
         secret = base64.b64decode(text, validate=True)
     except binascii.Error:

@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from mailsigil.keys.files import write_private
+from mailsigil.keys.files import sync_folder, write_private
 from mailsigil.usage.batch import Batch, BatchUnreadable, decode
 
 log = logging.getLogger("mailsigil.usage")
@@ -80,7 +80,7 @@ class Spool:
         """Forget a batch that the database has, for good: a crash does not bring the file back."""
         with contextlib.suppress(FileNotFoundError):
             self._file_of(batch.id).unlink()
-            _sync(self.folder)
+            sync_folder(self.folder)
 
     @contextmanager
     def left_over(self) -> Iterator[list[Batch]]:
@@ -166,11 +166,3 @@ def _locked(path: Path) -> int | None:
         os.close(handle)
         return None
     return handle
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
