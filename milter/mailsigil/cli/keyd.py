@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,20 +40,14 @@ if TYPE_CHECKING:
 def command(config: Path) -> None:
     """Start the key agent.
 
-    SIGHUP reads all keys anew, and each [[source]] of the configuration; other settings need a restart.
+    SIGHUP reads all keys anew, each [[source]] and [lifecycle] of the configuration; other settings need a
+    restart.
     """
     with config_errors_shown():
         settings = load_settings(config)
     start_logging(settings.log)
     keyd = settings.keyd
-    provisioner = _provisioner(settings)
-
-    def again(read: ReadText) -> Settings:
-        fresh = load_settings(config, read=read)
-        if provisioner is not None:
-            provisioner.take(fresh)
-        return fresh
-
+    current = _Current(config, settings)
     try:
         status = run_agent(
             socket_path=keyd.socket,
@@ -63,10 +57,11 @@ def command(config: Path) -> None:
             processes=keyd.processes,
             more=LiveSources(
                 settings.source,
-                load=lambda read: again(read).source,
-                managed=lambda source: _managed(source, provisioner, settings),
+                load=current.read,
+                managed=current.managed,
+                taken=current.take,
             ),
-            beside=_timer(settings, lambda handed: again(unpacked(handed))),
+            beside=_timer(current),
             admin_socket=keyd.admin_path,
             companions=_counting(settings),
             together=_for_mailboxes(settings),
@@ -75,6 +70,38 @@ def command(config: Path) -> None:
     except (KeyAgentSetupError, PrivilegeError) as error:
         raise Misuse(str(error)) from error
     raise SystemExit(status)
+
+
+class _Current:
+    """The settings in force, in the supervisor and in each process: a reload that is refused changes none."""
+
+    def __init__(self, config: Path, settings: Settings) -> None:
+        self.settings = settings
+        self._config = config
+        self._next = settings
+        self._provisioner = _provisioner(settings)
+
+    def read(self, read: ReadText) -> Sequence[SourceSettings]:
+        """The sources of settings that may come to be in force."""
+        self._next = load_settings(self._config, read=read)
+        return self._next.source
+
+    def take(self) -> None:
+        """What was read last can be used, and is in force now."""
+        self.settings = self._next
+        if self._provisioner is not None:
+            self._provisioner.take(self.settings)
+
+    def managed(self, source: SourceSettings) -> Managed | None:
+        """Who looks after the certificates of a source."""
+        if self._provisioner is None or not source.issues:
+            return None
+        seconds = self._next.lifecycle.provision_seconds
+        return Managed(partial(self._provisioner.provision, source.name), seconds)
+
+    def handed(self, handed: bytes) -> Settings:
+        """The settings that a reload brings to the timer's process."""
+        return load_settings(self._config, read=unpacked(handed))
 
 
 def _for_mailboxes(settings: Settings) -> list[Companion]:
@@ -124,13 +151,8 @@ def _provisioner(settings: Settings) -> Provisioner | None:
     return Provisioner(settings, open_directory, now=utc_now)
 
 
-def _managed(source: SourceSettings, provisioner: Provisioner | None, settings: Settings) -> Managed | None:
-    if provisioner is None or not source.issues:
-        return None
-    return Managed(partial(provisioner.provision, source.name), settings.lifecycle.provision_seconds)
-
-
-def _timer(settings: Settings, again: Callable[[bytes], Settings]) -> Callable[[WorkerControl], None] | None:
+def _timer(current: _Current) -> Callable[[WorkerControl], None] | None:
+    settings = current.settings
     if not settings.lifecycle.enabled or not settings.lifecycle.every_minutes:
         return None
 
@@ -138,6 +160,8 @@ def _timer(settings: Settings, again: Callable[[bytes], Settings]) -> Callable[[
 
     def serve(control: WorkerControl) -> None:
         chance = random.SystemRandom().random
-        Timer(settings, open_directory, now=utc_now, chance=chance, again=again).serve(control)
+        # As a reload has left them: this process may be started again at any time.
+        timer = Timer(current.settings, open_directory, now=utc_now, chance=chance, again=current.handed)
+        timer.serve(control)
 
     return serve

@@ -140,7 +140,9 @@ class Action:
         It does not come back by itself: a lower certificate in its place is a loss, too.
         """
         if self.cause is Cause.LOWERED:
-            return self.at_once
+            # What was asked for before was counted then.
+            asked = self.kind is Kind.RESUME and self.held is not None and self.held.request == self.request
+            return self.at_once and not asked
         if self.held is None or self.held.status not in (Status.ISSUED, Status.HELD):
             return False
         if self.kind is Kind.REVOKE:

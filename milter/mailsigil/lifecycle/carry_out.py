@@ -17,6 +17,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from mailsigil.keys.errors import SourceError
 from mailsigil.lifecycle.actions import ASKS_FOR_ONE, Action, Held, Kind, Seat
 from mailsigil.lifecycle.errors import DatabaseError
 from mailsigil.lifecycle.ledger import Ledger
@@ -127,7 +128,7 @@ class Carrier:
         planned = dict(batch)
         mine, results = self._begin(planned)
         deadline = self._clock() + BATCH_SHARE * self._lease.total_seconds()
-        self._owe(mine)
+        self._owe(mine, report)
         futures = [pool.submit(self._work, turnover, deadline) for turnover in mine.values()]
         wait(futures)
         report.owe(self._publishing.settle())
@@ -241,10 +242,17 @@ class Carrier:
             sentence = f"it failed: {type(error).__name__}, see the log"
             turnover.results.append(Result(step, Outcome.FAILED, sentence))
 
-    def _owe(self, mine: Mapping[Seat, Turnover]) -> None:
-        self._publishing.owe(
-            step.source for turnover in mine.values() for step in turnover.steps if step.kind in CHANGES_LISTS
-        )
+    def _owe(self, mine: Mapping[Seat, Turnover], report: Report) -> None:
+        try:
+            self._publishing.owe(
+                step.source
+                for turnover in mine.values()
+                for step in turnover.steps
+                if step.kind in CHANGES_LISTS
+            )
+        except SourceError as error:
+            # It is published all the same, unless this process dies before.
+            report.owe([str(error)])
 
     # The second transaction
 

@@ -17,7 +17,7 @@ from mailsigil.keys.register import Reason
 from mailsigil.keys.source import CertifiableKey, Recalls, Withdraws, key_id_of
 from mailsigil.keys.subject import SubjectRequest
 from mailsigil.lifecycle.actions import Action, Held, Kind, answers
-from mailsigil.lifecycle.ledger import Ledger
+from mailsigil.lifecycle.ledger import CALLED_OFF, Ledger
 from mailsigil.lifecycle.records import Turn
 from mailsigil.lifecycle.rows import facts_of, request_behind
 from mailsigil.lifecycle.tables import Status
@@ -107,7 +107,7 @@ class Certifying:
         else:
             doubt = self._disown(place, seat, lost)
         files.drop_waiting(lost.address)
-        return f"called off; {doubt}" if doubt else "called off"
+        return f"{CALLED_OFF}; {doubt}" if doubt else CALLED_OFF
 
     def _recall_and_revoke(self, place: Workplace, seat: Turnover, lost: Held) -> str:
         new = place.files.new_key(lost.request, place.kind, keep=False)

@@ -119,9 +119,11 @@ def wanted(person: Person, own: OwnAddress, source: SourceRules, *, first: bool,
         return replace(wish, standing=Standing.GONE)
     if len(own.address) > MAX_ADDRESS:
         return replace(wish, standing=Standing.KEPT, why="the address is too long for a certificate")
+    # Where the source itself vouches for the organisation, no entry has to.
+    vouched = not _is_recorded(own.identity) and source.level in ORGANISATIONAL
     wish = replace(
         wish,
-        lapsed=_lapse(own.identity, at),
+        lapsed="" if vouched else _lapse(own.identity, at),
         entitled=frozenset(Level(level.value) for level in entitled.levels),
     )
     signing, cap = _policy(own.policies, at)
@@ -129,8 +131,7 @@ def wanted(person: Person, own: OwnAddress, source: SourceRules, *, first: bool,
         return replace(wish, standing=Standing.KEPT, why="policy never signs this mail")
     if not _is_recorded(own.identity):
         request = SubjectRequest(address=own.address, level=source.level, organisation=source.organisation)
-        # Where the source itself vouches for the organisation, no entry has to.
-        return replace(wish, request=request, lapsed="" if source.level in ORGANISATIONAL else wish.lapsed)
+        return replace(wish, request=request)
     levels = {Level(level.value) for level in entitled.capped(cap)}
     request, doubts = _request(person, own, levels)
     return replace(wish, request=request, why=f"{doubts}; {entitled.reason}" if doubts else entitled.reason)

@@ -46,6 +46,8 @@ from mailsigil.lifecycle.tables import (
 
 CHUNK = 500
 """Rows or values of one statement."""
+CALLED_OFF = "called off"
+"""How the reason of a request begins that was not wanted any more: nobody refused it."""
 TAKEN = "taken away"
 """The word among a run's counts for people who lost a certificate unasked."""
 
@@ -165,7 +167,7 @@ class Ledger:
             .where(
                 certificates.c.source == source,
                 certificates.c.address == address,
-                certificates.c.status.in_([Status.REVOKED, Status.WITHDRAWN]),
+                certificates.c.status.in_([Status.REVOKED, Status.WITHDRAWN]) | (certificates.c.told != ""),
             )
             .order_by(certificates.c.id.desc())
             .limit(CHUNK)
@@ -244,16 +246,11 @@ class Ledger:
         """Give the seats whose last requests were all refused, with how often, and for what."""
         later = certificates.alias()
         query = (
-            select(
-                certificates.c.address,
-                certificates.c.source,
-                func.count().label("times"),
-                func.max(certificates.c.id).label("last"),
-                func.max(certificates.c.changed_at).label("at"),
-            )
+            select(*READ, certificates.c.changed_at)
             .where(
                 certificates.c.status == Status.FAILED,
                 certificates.c.source.in_(sorted(sources)),
+                certificates.c.reason.not_like(f"{CALLED_OFF}%"),
                 ~exists().where(
                     later.c.source == certificates.c.source,
                     later.c.address == certificates.c.address,
@@ -261,19 +258,18 @@ class Ledger:
                     later.c.id > certificates.c.id,
                 ),
             )
-            .group_by(certificates.c.address, certificates.c.source)
+            .order_by(certificates.c.id)
         )
         if address:
             query = query.where(certificates.c.address == address)
         found: dict[Seat, Refusal] = {}
         with self.database.look() as connection:
-            rows = {row.last: row for row in connection.execute(query)}
-            numbers = sorted(rows)
-            for start in range(0, len(numbers), CHUNK):
-                part = numbers[start : start + CHUNK]
-                for one in connection.execute(select(*READ).where(certificates.c.id.in_(part))):
-                    row = rows[one.id]
-                    found[row.address, row.source] = Refusal(held_of(one), row.times, row.at)
+            for row in connection.execute(query).mappings():
+                held = held_of(dict(row))
+                before = found.get((held.address, held.source))
+                same = before is not None and before.held.request == held.request
+                times = before.times + 1 if before is not None and same else 1
+                found[held.address, held.source] = Refusal(held, times, row["changed_at"])
         return found
 
     def forget_failed(self, *, before: datetime) -> None:
@@ -303,9 +299,9 @@ class Ledger:
         with self.database.look() as connection:
             return sum(int(counts.get(TAKEN, 0)) for counts in connection.execute(query).scalars())
 
-    def begin_run(self, *, now: datetime) -> int:
-        """Write down that a run begins; gives its number."""
-        row = {"node": self.node, "who": self.who, "started_at": now, "counts": {}}
+    def begin_run(self, *, now: datetime, taken: int) -> int:
+        """Write down that a run begins, and how much it means to take away; gives its number."""
+        row = {"node": self.node, "who": self.who, "started_at": now, "counts": {TAKEN: taken}}
         with self.database.change() as connection:
             return int(connection.execute(insert(runs).returning(runs.c.id), row).scalar_one())
 

@@ -28,6 +28,8 @@ class Plan:
     """Addresses that they sign for."""
     people: int = 0
     """Seats that should have one."""
+    is_whole: bool = True
+    """It is about everybody."""
 
     def counts(self) -> dict[Kind, int]:
         """How many steps of each kind."""
@@ -82,8 +84,9 @@ def decide(
         return
     # 5. One request at a time.
     if seat.requested is not None:
-        yield from seat.lapsed(wish)
-        yield seat.resumed(wish, seat.requested)
+        lapsed = list(seat.lapsed(wish))
+        yield from lapsed
+        yield seat.resumed(wish, seat.requested, gone=any(step.held is seat.issued for step in lapsed))
         return
     # 6. What should be there, and is not, or not as it should be.
     if seat.issued is None:

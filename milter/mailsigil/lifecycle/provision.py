@@ -99,9 +99,6 @@ class Provisioner:
         wish = self._wish(house, place, address)
         deadline = self._clock() + house.settings.provision_seconds
         ledger = Ledger(house.database, node=house.node, who="first mail")
-        for refusal in ledger.refusals([source], address=address).values():
-            if refusal.held.request == wish.request and refusal.again_at > self._now():
-                raise SourceRefused(source, refusal.sentence, "See mailsigil keys show")
         while True:
             result = self._once(house, place, ledger, wish)
             if result is None or result.outcome is Outcome.DONE:
@@ -139,6 +136,7 @@ class Provisioner:
             for step in decide(wish, self._held(place, ledger, wish), rules, at=self._now())
             if isinstance(step, Action) and step.kind in _ONLY
         ]
+        steps = self._spared(place, ledger, wish, steps)
         if not steps:
             return None
         hands = Hands(
@@ -162,6 +160,17 @@ class Provisioner:
             raise SourceUnavailable(place.name, report.trouble[0].rstrip("."), "See the log")
         return next((each for each in report.results if each.outcome is not Outcome.DONE), report.results[-1])
 
+    def _spared(self, place: Workplace, ledger: Ledger, wish: Desired, steps: list[Action]) -> list[Action]:
+        """Without what was refused again and again; raises SourceRefused where nothing else is to be done."""
+        if not any(step.kind in ASKS_FOR_ONE for step in steps):
+            return steps
+        for refusal in ledger.refusals([place.name], address=wish.address).values():
+            if refusal.held.request == wish.request and refusal.again_at > self._now():
+                steps = [step for step in steps if step.kind not in ASKS_FOR_ONE]
+                if not steps:
+                    raise SourceRefused(place.name, refusal.sentence, "See mailsigil keys show")
+        return steps
+
     def _held(self, place: Workplace, ledger: Ledger, wish: Desired) -> list[Held]:
         found = read_file(place, address_file_name(wish.address))
         key_id = found.key_id if found is not None else ""
@@ -184,9 +193,12 @@ class Provisioner:
         with self._lock:
             mark = _mark(self._settings.policy.file)
             if self._house is None or mark != self._mark:
-                # Mails that have the one before go on with it.
+                before = self._house
                 self._house = open_house(self._settings, self._directory(self._settings), now=self._now)
                 self._mark = mark
+                if before is not None:
+                    # Mails that have it go on: a connection in use is closed when it is given back.
+                    before.close()
             return self._house
 
 

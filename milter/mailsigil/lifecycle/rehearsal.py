@@ -13,6 +13,8 @@ from sqlalchemy.pool import StaticPool
 from mailsigil.config.lifecycle import LifecycleSettings
 from mailsigil.lifecycle.database import BUSY_SECONDS, Database, engine_of, refuse_open_file
 from mailsigil.lifecycle.database_errors import translated
+from mailsigil.lifecycle.errors import RunRefused
+from mailsigil.lifecycle.upgrade import HEAD, revision
 
 
 class Rehearsal(Database):
@@ -63,6 +65,16 @@ def rehearse(settings: LifecycleSettings) -> Rehearsal:
     rehearsal = Rehearsal(engine)
     rehearsal.name = str(path)
     return rehearsal
+
+
+def refuse_behind(database: Database) -> None:
+    """Refuse to rehearse the change of tables that others use: it would lock them out. Raises RunRefused."""
+    found = revision(database)
+    if database.is_shared and found and found < HEAD:
+        raise RunRefused(
+            f"the database {database.name} is at step {found}, and this mailsigil needs {HEAD}",
+            "Run `mailsigil sync`, which brings it up to date, once all mail servers have this version",
+        )
 
 
 def _copy(path: Path, to: sqlite3.Connection) -> None:

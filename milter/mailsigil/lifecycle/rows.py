@@ -98,9 +98,10 @@ def request_in(der: bytes, address: str) -> SubjectRequest:
 
 
 def request_behind(der: bytes, address: str, candidates: Sequence[SubjectRequest]) -> SubjectRequest:
-    """Give what was asked for to get a certificate: of several, the first that it says no more than.
+    """Give what was asked for to get a certificate: of several, the one that it says to the letter.
 
-    Authorities may certify less than they are asked for. Where it fits none, what it says itself.
+    Authorities may certify less than they are asked for: else the first that it says no more than. Where it
+    fits none, what it says itself.
     """
     said = request_in(der, address)
     subject = x509.load_der_x509_certificate(der).subject
@@ -113,7 +114,7 @@ def request_behind(der: bytes, address: str, candidates: Sequence[SubjectRequest
         named = all(found <= {getattr(asked, name)} for name, found in names.items())
         return named and said.level in CONTAINS[asked.level]
 
-    return next(filter(fits, candidates), said)
+    return said if said in candidates else next(filter(fits, candidates), said)
 
 
 _NAMES: Final = {

@@ -31,7 +31,7 @@ from mailsigil.lifecycle.ledger import TAKEN, Ledger
 from mailsigil.lifecycle.pacing import Pace
 from mailsigil.lifecycle.plan import Plan, make_plan
 from mailsigil.lifecycle.records import Copy
-from mailsigil.lifecycle.rehearsal import rehearse
+from mailsigil.lifecycle.rehearsal import refuse_behind, rehearse
 from mailsigil.lifecycle.safety import LATELY, Stop, check_clock, losers, refuse, safety_stop
 from mailsigil.lifecycle.sealing import Seal, load_seal
 from mailsigil.lifecycle.served import Served
@@ -87,6 +87,8 @@ def open_house(
     seal = load_seal(settings.lifecycle.share_keys_with)
     database = rehearse(settings.lifecycle) if rehearsing else connect(settings.lifecycle)
     try:
+        if rehearsing:
+            refuse_behind(database)
         upgrade(database)
     except BaseException:
         database.close()
@@ -176,7 +178,9 @@ class Run:
         if stop is not None:
             raise refuse(stop)
         house = self._house
-        number = self._ledger.begin_run(now=self._started)
+        # Where it dies on its way, what it had meant to take counts.
+        meant = losers(plan.actions) if allowed is None else 0
+        number = self._ledger.begin_run(now=self._started, taken=meant)
         hands = Hands(
             ledger=self._ledger,
             seal=house.seal,
@@ -234,6 +238,7 @@ class Run:
 
 def _narrow(plan: Plan, only: str) -> None:
     """A plan for one address says nothing of others, and says so where nobody has it."""
+    plan.is_whole = False
     plan.actions = [action for action in plan.actions if action.address == only]
     plan.notes = [note for note in plan.notes if note.address == only]
     if not (plan.people or plan.live or plan.actions or plan.notes):

@@ -54,7 +54,7 @@ def safety_stop(
     """Tell whether a plan needs a person's word; ``allowed`` is that word, given before."""
     takes = losers(plan.actions)
     limit = max(at_least, int(plan.signers * percent / 100))
-    if plan.people == 0:
+    if plan.people == 0 and plan.is_whole:
         limit = 0  # A directory that tells of nobody has gone wrong, in a small house as in a large one.
     stop = Stop(takes_away=takes, live=plan.signers, allowed=limit, lately=lately)
     if not takes or takes + lately <= limit or (allowed is not None and takes <= allowed):

@@ -105,7 +105,8 @@ class SeatPlan:
         hold = self.rules.on_departure == "hold"
         for each in filter(None, (self.requested, self.issued, *self.superseded)):
             keep = hold and each is self.issued
-            yield self.step(Kind.HOLD if keep else Kind.REVOKE, why, held=each, cause=Cause.LEFT)
+            step = self.step(Kind.HOLD if keep else Kind.REVOKE, why, held=each, cause=Cause.LEFT)
+            yield replace(step, told=each.told)
         if not hold:
             for each in self.held:
                 yield self.step(Kind.REVOKE, why, held=each, cause=Cause.LEFT)
@@ -138,9 +139,9 @@ class SeatPlan:
             if each is not None and each.told is None and each.request.level in ORGANISATIONAL:
                 yield self.step(kind, wish.lapsed, held=each, cause=Cause.LAPSED)
 
-    def resumed(self, wish: Desired, requested: Held) -> Action:
+    def resumed(self, wish: Desired, requested: Held, *, gone: bool = False) -> Action:
         """What is open is brought to an end; what signs until now goes as it would without that."""
-        lowered = self.issued is not None and _says_too_much(self.issued, wish)
+        lowered = self.issued is not None and not gone and _says_too_much(self.issued, wish)
         return self.step(
             Kind.RESUME,
             "an earlier request was not brought to its end",
@@ -189,6 +190,9 @@ class SeatPlan:
             return
         due = renewal_time(issued, self.rules)
         if due is not None and due <= self.at:
+            # Until then it signs here as well, and also where it cannot be renewed.
+            at_hand = self._at_hand(wish, issued)
+            yield from (one for one in at_hand if isinstance(one, Action) and one.kind is Kind.INSTALL)
             reason = f"it runs out on {issued.valid_until:%Y-%m-%d}"
             yield self.step(Kind.RENEW, reason, request=wish.request, held=issued)
             return

@@ -37,8 +37,9 @@ class Hands:
 
     def do(self, place: Workplace, seat: Turnover) -> None:
         """Do the steps of one seat, in their order, up to one that fails."""
-        for number, step in enumerate(seat.steps):
-            if number and seat.results[-1].outcome is not Outcome.DONE:
+        ended = False
+        for step in seat.steps:
+            if ended:
                 self._note(seat, step, Outcome.LEFT_OPEN, "the step before it was not done")
                 continue
             try:
@@ -58,6 +59,7 @@ class Hands:
                 self._note(seat, step, Outcome.FAILED, f"{error.filename or 'a file'}: {error.strerror}.")
             else:
                 self._note(seat, step, Outcome.DONE, sentence)
+            ended = seat.results[-1].outcome is not Outcome.DONE and not _stands_alone(step)
 
     def sealed(self, content: bytes, source: str, address: str, serial: str) -> bytes | None:
         """Give a key file encrypted for the other mail servers; None where nothing is shared."""
@@ -192,7 +194,12 @@ class Hands:
         content = self._key_file(place, held)
         if isinstance(place.issuer, Withdraws):
             certificate, _ = self.ledger.material(held.id)
-            place.issuer.release(certificate)
+            try:
+                place.issuer.release(certificate)
+            except SourceRefused as error:
+                # Somebody revoked it for good there: the next run asks for another one.
+                seat.changes.turns.append(Turn(held, Status.REVOKED, f"it does not come back: {error}"))
+                raise
         if step.cause is Cause.REPLACED:
             seat.changes.turns.append(Turn(held=held, status=Status.SUPERSEDED, why=step.reason))
             return step.reason
@@ -270,3 +277,9 @@ class Hands:
             lost = isinstance(error, SourceUnavailable) and error.is_unanswered
             what = UNANSWERED if lost else outcome.value
             seat.changes.remarks.append((held, what, f"{step.kind}: {sentence}"))
+
+
+def _stands_alone(step: Action) -> bool:
+    """What follows does not need it: who is refused this one for good, is kept from nothing else."""
+    replaced = step.held is not None and step.held.status is Status.SUPERSEDED
+    return step.kind is Kind.INSTALL or (step.kind is Kind.REVOKE and replaced)

@@ -25,8 +25,8 @@ class LiveSources:
     """Made before the agent forks. ``load`` reads the settings anew and raises when they cannot be used.
 
     A source whose settings are as before is not built again: it knows keys, and serves them while its
-    service is away. ``managed`` tells who else looks after a source's certificates. ``now`` gives the time,
-    aware, in UTC.
+    service is away. ``managed`` tells who else looks after a source's certificates. ``taken`` is called
+    once what was loaded is in force. ``now`` gives the time, aware, in UTC.
     """
 
     def __init__(
@@ -36,11 +36,13 @@ class LiveSources:
         load: Callable[[ReadText], Sequence[SourceSettings]],
         now: Callable[[], datetime] = utc_now,
         managed: Callable[[SourceSettings], Managed | None] = lambda source: None,
+        taken: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = tuple(settings)
         self._load = load
         self._now = now
         self._managed = managed
+        self._taken = taken
         self._built: dict[SourceSettings, DomainRoute] = {}
 
     def check(self) -> bytes:
@@ -67,6 +69,7 @@ class LiveSources:
                 ", ".join(f'"{name}"' for name in gone) or "none",
             )
         self._settings = fresh
+        self._taken()
         return kept.packed()
 
     def first(self) -> tuple[DomainRoute, ...]:
@@ -78,7 +81,9 @@ class LiveSources:
 
         Raises what ``load`` raises; then everything stays.
         """
-        return self._build(tuple(self._load(unpacked(handed))))
+        built = self._build(tuple(self._load(unpacked(handed))))
+        self._taken()
+        return built
 
     def _build(self, settings: Sequence[SourceSettings]) -> tuple[DomainRoute, ...]:
         # All new ones first: if one cannot be built, nothing has changed.
