@@ -62,7 +62,8 @@ class TestLive:
     def test_a_slip_takes_the_place_of_nothing(self, tmp_path: Path) -> None:
         one = settings("one", folder(tmp_path / "one"))
         now = [one]
-        live = LiveSources(now, load=lambda read: now)
+        taken: list[str] = []
+        live = LiveSources(now, load=lambda read: now, taken=lambda: taken.append("taken"))
         (route,) = live.first()
         now[:] = [settings("one", tmp_path / "none")]
         with pytest.raises(
@@ -70,6 +71,10 @@ class TestLive:
         ):
             live.check()
         assert live.first() == (route,)
+        assert taken == []
+        now[:] = [one]
+        live.check()
+        assert taken == ["taken"]
 
     def test_a_source_that_was_no_good_before_is_in_nobodys_way(self, tmp_path: Path) -> None:
         bad = settings("bad", tmp_path / "none")
