@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,7 +25,8 @@ SOMEBODY = "-"
 _SEPARATOR = re.compile(r"[\s<>()\[\],;:\"\\]+")  # RFC 5322 3.2.3, without @ and the full stop
 _DOMAIN = re.compile(r"\.*([\w-]+(?:\.+[\w-]+)*)")
 _DOTS = re.compile(r"\.+")
-_COMMENT = re.compile(r"\([^()]*+\)?")
+_SIGN = re.compile(r'\\.|["()]', re.DOTALL)
+_READ_IN_MANY_WAYS = re.compile(r"[()\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,11 @@ def claimed_senders(fields: Sequence[Field]) -> Claimed:
     # A stray line break may hide another such field anywhere.
     rest = b"".join(field.value.replace(b"\r\n", b"") for field in fields)
     complete = len(text) <= MAX_TEXT and b"\r" not in rest and b"\n" not in rest
+    shown = _shown(_text(text[:MAX_TEXT]))
+    # No two readers agree on where comments end and what is escaped in them.
+    complete = complete and not any(_READ_IN_MANY_WAYS.search(each) for each in shown)
     found: dict[str, None] = {}
-    for reading in _readings(_text(text[:MAX_TEXT])):
+    for reading in _readings(shown):
         for address in _addresses(reading):
             if len(found) == MAX_ADDRESSES and address not in found:
                 return Claimed(tuple(found), complete=False)
@@ -59,19 +63,51 @@ def _text(octets: bytes) -> str:
         return octets.decode("latin-1")
 
 
-def _readings(text: str) -> Iterator[str]:
-    """What different readers make of a text: with and without encoded words, comments, quotes, blanks."""
-    for shown in dict.fromkeys((text, _decoded(text))):
-        plain = _visible(shown)
-        quoteless = plain.replace('"', "").replace("\\", "")
-        for bare in dict.fromkeys((plain, _COMMENT.sub(" ", plain), quoteless)):
-            yield bare
+def _shown(text: str) -> tuple[str, ...]:
+    """A text with and without its encoded words, as it looks."""
+    return tuple(dict.fromkeys((_visible(text), _visible(_decoded(text)))))
+
+
+def _readings(shown: Iterable[str]) -> Iterator[str]:
+    """What different readers make of a text: with and without comments, quotes, blanks."""
+    for text in shown:
+        bare = (text, *(_without_comments(text, quotes=quotes) for quotes in (True, False)))
+        quoteless = (each.replace('"', "").replace("\\", "") for each in bare)
+        for reading in dict.fromkeys((*bare, *quoteless)):
+            yield reading
             # RFC 5322 4.4 lets white space stand around the full stops and the @.
-            joined = " ".join(bare.split())
+            joined = " ".join(reading.split())
             for sign in "@.":
                 joined = joined.replace(f" {sign}", sign).replace(f"{sign} ", sign)
-            if joined != bare:
+            if joined != reading:
                 yield joined
+
+
+def _without_comments(text: str, *, quotes: bool) -> str:
+    """Put a space in the place of each comment, and of those in it (RFC 5322 3.2.2).
+
+    A parenthesis without its other half is none, nor with ``quotes`` one inside a quoted string.
+    """
+    opened: list[int] = []
+    comments: list[tuple[int, int]] = []
+    quoted = False
+    for match in _SIGN.finditer(text):
+        sign = match[0]
+        if sign == '"':
+            quoted = quotes and not opened and not quoted
+        elif quoted:
+            continue
+        elif sign == "(":
+            opened.append(match.start())
+        elif sign == ")" and opened:
+            comments.append((opened.pop(), match.end()))
+    kept: list[str] = []
+    position = len(text)
+    for start, end in reversed(comments):  # one around others ends after them
+        if end <= position:
+            kept.append(text[end:position])
+            position = start
+    return " ".join((text[:position], *reversed(kept)))
 
 
 def _decoded(text: str) -> str:
