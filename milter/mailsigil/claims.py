@@ -20,6 +20,9 @@ def strictest_policy(
     """Asks for everybody who has a hand in the message, or is shown as its sender.
 
     ``sender`` is the person who logged in. Raises DirectoryUnavailable.
+
+    Where that may be anybody of ours, the policies of our domains are asked for and those for everyone. What
+    is said of single people and of groups is not: no directory tells at once whom it is said of.
     """
     hands = dict.fromkeys(_hands(fields, envelope, sender, directory))
     return min((resolve(directory.policies(hand), at=at) for hand in hands), key=_strictest_first)
