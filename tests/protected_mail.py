@@ -123,6 +123,12 @@ def genuine() -> dict[str, Sample]:
         "application-pgp": typed("application/pgp; format=text", ARMOUR),
         "inline-pgp": (b"", ARMOUR),
         "inline-pgp-signed": (b"", CLEAR_TEXT),
+        "inline-pgp-with-blank-lines-around": (b"", b"\r\n \r\n" + ARMOUR.rstrip() + b" \t\r\n\r\n"),
+        "inline-pgp-longer-than-a-chunk": (b"", ARMOUR.replace(b"hQEMA5x\r\n", b"hQEMA5xA\r\n" * 20_000)),
+        "inline-pgp-in-two-texts": typed(
+            "multipart/mixed; boundary=b",
+            parts(_part("text/plain", ARMOUR), _part("text/plain; name=file.asc", ARMOUR)),
+        ),
         "inline-pgp-in-the-first-part": typed(
             "multipart/mixed; boundary=b",
             parts(_part("text/plain", ARMOUR), _part("application/octet-stream", ARMOUR)),
@@ -137,6 +143,7 @@ def pretended() -> dict[str, Sample]:
     empty = _part("application/pkcs7-signature", b"MAA=\r\n", BASE64)
     signature = _part("application/pkcs7-signature", detached(), BASE64)
     certificates = bytes.fromhex("302306092a864886f70d010702a01630140201013100300b06092a864886f70d0107013100")
+    armour = _part("text/plain", ARMOUR)
     odd = 'multipart/signed; protocol="application/x-odd"; boundary=b'
     encrypted = 'multipart/encrypted; protocol="application/pgp-encrypted"; boundary=b'
     version = b"Content-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n"
@@ -173,6 +180,26 @@ def pretended() -> dict[str, Sample]:
         "application-pgp-that-is-a-text": typed("application/pgp", OPENED),
         "pgp-quoted": (b"", b"Hello,\r\n" * 40 + ARMOUR),
         "pgp-quoted-in-the-second-line": (b"", OPENED + ARMOUR),
+        "pgp-first-line-alone": (b"", b"-----BEGIN PGP MESSAGE-----\r\n" + OPENED),
+        "pgp-first-line-goes-on": (b"", ARMOUR.replace(b"MESSAGE-----", b"MESSAGE----- from me", 1)),
+        "pgp-with-a-text-after-it": (b"", ARMOUR + OPENED),
+        "pgp-with-a-text-between": (b"", ARMOUR + OPENED + ARMOUR),
+        "pgp-signed-with-a-text-after-it": (b"", CLEAR_TEXT + OPENED),
+        "pgp-signed-that-ends-as-encrypted": (
+            b"",
+            CLEAR_TEXT.replace(b"END PGP SIGNATURE", b"END PGP MESSAGE"),
+        ),
+        "pgp-with-blanks-and-a-text-far-behind": (b"", ARMOUR.rstrip() + b" " * 200_000 + OPENED),
+        "pgp-in-an-alternative": typed(
+            "multipart/alternative; boundary=b", parts(armour, _part("text/html", OPENED))
+        ),
+        "pgp-before-a-text": typed("multipart/mixed; boundary=b", parts(armour, TEXT)),
+        "pgp-before-html": typed("multipart/mixed; boundary=b", parts(armour, _part("text/html", OPENED))),
+        "pgp-before-a-message": typed(
+            "multipart/mixed; boundary=b",
+            parts(armour, _part("message/rfc822", b"Subject: Hello\r\n\r\n" + OPENED)),
+        ),
+        "application-pgp-with-a-text-after-it": typed("application/pgp", ARMOUR + OPENED),
         "pgp-in-html": typed("text/html", ARMOUR + b"<p>Please pay</p>"),
         "pgp-in-the-second-part": typed(
             "multipart/mixed; boundary=b", parts(TEXT, _part("text/plain", ARMOUR))

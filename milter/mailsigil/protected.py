@@ -6,7 +6,7 @@ be signed. Nothing is verified here; the form has to be there, so that a reader 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from mailsigil.cms.parse import ContentKind, content_kind
@@ -14,7 +14,6 @@ from mailsigil.message.decoding import decode_transfer
 from mailsigil.message.fields import Field, count_named
 from mailsigil.message.mime import MimeLimitError, MimeLimits, Part, parse_mime
 from mailsigil.message.protection import (
-    INLINE_PGP,
     PGP_TYPES,
     SMIME_SIGNATURE_TYPES,
     Protection,
@@ -24,6 +23,12 @@ from mailsigil.message.spool import Spool
 
 _PGP_SIGNATURE: Final = "application/pgp-signature"
 _PGP_ENCRYPTED: Final = "application/pgp-encrypted"
+_ARMOUR: Final = {
+    b"-----BEGIN PGP MESSAGE-----": b"-----END PGP MESSAGE-----",
+    b"-----BEGIN PGP SIGNED MESSAGE-----": b"-----END PGP SIGNATURE-----",
+}
+_SHOWN: Final = frozenset({"text", "message", "multipart"})
+_LONG_LINE: Final = 65536
 # RFC 5652: lists of certificates and compressed content protect nothing.
 _PROTECTING: Final = frozenset(
     {ContentKind.SIGNED_DATA, ContentKind.ENVELOPED_DATA, ContentKind.AUTH_ENVELOPED_DATA}
@@ -81,12 +86,49 @@ def _encrypted(body: Spool, root: Part) -> Protection:
 
 
 def _inline(body: Spool, root: Part) -> Protection:
-    """PGP in the text itself: that begins with it, and does not quote it somewhere."""
-    part = root
-    while part.media_type.type == "multipart" and part.children:
-        part = part.children[0]
-    is_text = part.media_type.full in {"text/plain", *PGP_TYPES}
-    return Protection.PGP if is_text and _first_line(body, part).startswith(INLINE_PGP) else Protection.NONE
+    """PGP in the text itself, which is nothing else; with it may come what is no text."""
+    first, *others = _leaves(root)
+    if first.media_type.full not in {"text/plain", *PGP_TYPES}:
+        return Protection.NONE
+    texts = (first, *(each for each in others if each.media_type.type in _SHOWN))
+    return Protection.PGP if all(_is_armour(body, each) for each in texts) else Protection.NONE
+
+
+def _leaves(part: Part) -> Iterator[Part]:
+    """All that a reader may show; of anything but multipart/mixed he may choose, so that it stays whole."""
+    if part.children and part.media_type.full in {"multipart/mixed", "message/rfc822", "message/global"}:
+        for child in part.children:
+            yield from _leaves(child)
+    else:
+        yield part
+
+
+def _is_armour(body: Spool, part: Part) -> bool:
+    """Whether a text is PGP from its first line to its last (RFC 9580 6.2 and 7)."""
+    end = b""
+    ended = False
+    for line in _lines(decode_transfer(body, part)):
+        if not end:
+            end = _ARMOUR.get(line, b"")
+            if not end:
+                return False
+        elif ended:
+            return False
+        ended = line == end
+    return ended
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines that are not blank, without white space at their end. One that never ends is the last, as it is."""
+    held = b""
+    for chunk in chunks:
+        *lines, held = (held + chunk).split(b"\n")
+        yield from filter(None, map(bytes.rstrip, lines))
+        if len(held) > _LONG_LINE:
+            yield held
+            return
+    if last := held.rstrip():
+        yield last
 
 
 def _cms_kind(body: Spool, part: Part, new_spool: Callable[[], Spool]) -> ContentKind:
