@@ -355,6 +355,31 @@ def test_protected_mail_in_the_name_of_somebody_else_is_refused(name: str) -> No
     assert_untouched(send(raw, policy=ALLOW), raw, "login")
 
 
+RECEIPT = (
+    b"--b\r\nContent-Type: text/plain\r\n\r\nRead\r\n--b\r\n"
+    b"Content-Type: message/disposition-notification\r\n\r\nDisposition: x; displayed\r\n--b--\r\n"
+)
+
+
+def test_a_signed_receipt_needs_no_envelope_sender() -> None:
+    raw = bank.signed(mail(body=RECEIPT, more=REPORT))
+    assert_untouched(send(raw, mail_from=""), raw, "already-protected clear-signed")
+
+
+@pytest.mark.parametrize("name", protected_mail.genuine())
+def test_protected_mail_without_envelope_sender_needs_its_author(name: str) -> None:
+    sample = protected_mail.genuine()[name]
+    for author, how in ((ALICE, {}), ("info@bank.example", {"login": "", "client": "192.0.2.10"})):
+        raw = content(sample, author)
+        assert_untouched(send(raw, mail_from="", **how), raw, "already-protected")  # type: ignore[arg-type]
+        assert_refused(send(content(sample, "ceo@bank.example"), mail_from="", **how))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", protected_mail.pretended())
+def test_what_only_says_that_it_is_protected_needs_an_envelope_sender(name: str) -> None:
+    assert_refused(send(content(protected_mail.pretended()[name]), mail_from=""))
+
+
 def test_protected_mail_of_a_faulty_author_is_refused() -> None:
     raw = content(protected_mail.genuine()["encrypted"], f"{ALICE}, ceo@bank.example")
     assert_refused(send(raw))

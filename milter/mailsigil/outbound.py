@@ -84,7 +84,9 @@ def outbound(envelope: Envelope, fields: Sequence[Field], body: Spool, parts: Ou
             return _passed(f"exempt recipients ({policy.exempt_recipients.source})", forged)
 
         # 4. May this client send as this author at all? That it is protected, or a bounce, is soon said.
-        sends = author.address.key if answers else key_of(envelope.mail_from)
+        # What is in protected mail without envelope sender is not seen: it may be a receipt or an answer.
+        left_alone = "bounce" if answers else "" if envelope.mail_from else _protected(fields, body, parts)
+        sends = author.address.key if left_alone else key_of(envelope.mail_from)
         authorisation = _authorisation(envelope, author, sends, sender, parts.directory)
         if not authorisation.granted:
             return _unauthorised(authorisation.reason, policy, forged)
@@ -96,8 +98,8 @@ def outbound(envelope: Envelope, fields: Sequence[Field], body: Spool, parts: Ou
         return _deferred(f"directory unavailable: {error}")
 
     # 5. What is protected already goes on as it is, and so do receipts and answers of programs.
-    if complete := "bounce" if answers else _protected(fields, body, parts):
-        return _passed(complete, forged)
+    if left_alone := left_alone or _protected(fields, body, parts):
+        return _passed(left_alone, forged)
 
     # 6. A DKIM signature of ours that is there already would break.
     misordered = _misordered_dkim(fields, policy, parts.directory)

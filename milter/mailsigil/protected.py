@@ -119,7 +119,7 @@ def _is_armour(body: Spool, part: Part) -> bool:
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines that are not blank, without white space at their end. One that never ends is the last, as it is."""
+    """Lines that are not blank, without white space at their end. One that never ends is the last one."""
     held = b""
     for chunk in chunks:
         *lines, held = (held + chunk).split(b"\n")
