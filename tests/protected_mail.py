@@ -120,6 +120,7 @@ def genuine() -> dict[str, Sample]:
             b"Content-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n",
             _part("application/octet-stream; name=encrypted.asc", ARMOUR),
         ),
+        **_with_faults(),
         "application-pgp": typed("application/pgp; format=text", ARMOUR),
         "inline-pgp": (b"", ARMOUR),
         "inline-pgp-signed": (b"", CLEAR_TEXT),
@@ -133,6 +134,36 @@ def genuine() -> dict[str, Sample]:
             "multipart/mixed; boundary=b",
             parts(_part("text/plain", ARMOUR), _part("application/octet-stream", ARMOUR)),
         ),
+    }
+
+
+@cache
+def _with_faults() -> dict[str, Sample]:
+    """What is protected, and no doubt: a fault of its outside leaves type, protocol and boundary alone."""
+    kind = 'multipart/signed; protocol="application/pkcs7-signature"; micalg=sha-256; boundary=b'
+    pgp = 'multipart/signed; protocol="application/pgp-signature"; micalg=pgp-sha256; boundary=b'
+    signature = _part("application/pkcs7-signature; name=smime.p7s", detached(), BASE64)
+    signed = parts(TEXT, signature)
+    octets, opaque = "application/octet-stream", "application/pkcs7-mime"
+    named = "Content-Disposition: attachment; filename=Smime.P7S"
+    armoured = _part(octets + "; name=signature.asc", PGP_SIGNATURE)
+    return {
+        "parameter-twice": typed(kind + "; micalg=sha-512", signed),
+        "parameter-without-quotes": typed(kind + "; charset=", signed),
+        "name-twice": typed(f"{opaque}; name=smime.p7m; name*=UTF-8''smime.p7m", enveloped(), BASE64),
+        "name-without-quotes": typed(opaque + "; name=my smime.p7m", enveloped(), BASE64),
+        "type-twice-and-equal": typed(kind, signed, "Content-Type: " + kind),
+        "multipart-in-base64": typed(kind, signed, BASE64),
+        "multipart-in-quoted-printable": typed(kind, signed, "Content-Transfer-Encoding: quoted-printable"),
+        "without-end": typed(kind, signed.replace(b"--b--\r\n", b"")),
+        "signature-as-octets": typed(
+            kind, parts(TEXT, _part(octets + "; name=smime.p7s", detached(), BASE64))
+        ),
+        "signature-as-octets-named-elsewhere": typed(
+            kind, parts(TEXT, _part(octets, detached(), BASE64, named))
+        ),
+        "signature-as-pkcs7-mime": typed(kind, parts(TEXT, _part(opaque, detached(), BASE64))),
+        "pgp-signature-as-octets": typed(pgp, parts(TEXT, armoured)),
     }
 
 
@@ -158,6 +189,19 @@ def pretended() -> dict[str, Sample]:
         "signed-by-pgp-in-words": typed(
             'multipart/signed; protocol="application/pgp-signature"; boundary=b',
             parts(TEXT, _part("application/pgp-signature", b"signed, believe me\r\n")),
+        ),
+        "boundary-twice": typed(kind + "; boundary=c", parts(TEXT, signature)),
+        "boundary-twice-in-pieces": typed(kind + "; boundary*0=c", parts(TEXT, signature)),
+        "boundary-without-quotes": typed(kind + " c", parts(TEXT, signature).replace(b"--b", b"--b c")),
+        "protocol-twice": typed(kind + "; protocol=x", parts(TEXT, signature)),
+        "boundary-in-another-parameter": typed(kind + "; x=y boundary=c", parts(TEXT, signature)),
+        "boundary-in-an-open-quote": typed(kind + '; x=y"; boundary=c', parts(TEXT, signature)),
+        "boundary-in-a-comment": typed(kind + " (; boundary=c", parts(TEXT, signature)),
+        "signature-as-octets-without-name": typed(
+            kind, parts(TEXT, _part("application/octet-stream", detached(), BASE64))
+        ),
+        "signature-as-octets-that-is-a-text": typed(
+            kind, parts(TEXT, _part("application/octet-stream; name=smime.p7s", OPENED))
         ),
         "second-content-type": typed(
             "text/html", OPENED, 'Content-Type: multipart/signed; protocol="application/pkcs7-signature"'

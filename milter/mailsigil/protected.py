@@ -6,21 +6,24 @@ be signed. Nothing is verified here; the form has to be there, so that a reader 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Final
 
 from mailsigil.cms.parse import ContentKind, content_kind
 from mailsigil.message.decoding import decode_transfer
-from mailsigil.message.fields import Field, count_named
-from mailsigil.message.mime import MimeLimitError, MimeLimits, Part, parse_mime
+from mailsigil.message.fields import Field
+from mailsigil.message.mime import Fault, MimeLimitError, MimeLimits, Part, parse_mime
 from mailsigil.message.protection import (
     PGP_TYPES,
     SMIME_SIGNATURE_TYPES,
+    SMIME_TYPES,
     Protection,
+    file_names,
     protection_of,
 )
 from mailsigil.message.spool import Spool
 
+_SMIME_SIGNATURES: Final = SMIME_SIGNATURE_TYPES | SMIME_TYPES
 _PGP_SIGNATURE: Final = "application/pgp-signature"
 _PGP_ENCRYPTED: Final = "application/pgp-encrypted"
 _ARMOUR: Final = {
@@ -40,14 +43,13 @@ def protected(
 ) -> Protection:
     """How a message is protected, NONE where readers may see something else than that."""
     claimed = protection_of(fields, body)
-    # Where there are two types some readers believe the first, and others the second.
-    if claimed is Protection.NONE or count_named(fields, b"content-type") > 1:
+    if claimed is Protection.NONE:
         return Protection.NONE
     try:
         root = parse_mime(fields, body, limits=limits)
     except MimeLimitError:
         return Protection.NONE
-    if root.faults:
+    if _in_doubt(root):
         return Protection.NONE
     if root.media_type.full == "multipart/signed":
         return _signed(body, root, new_spool)
@@ -59,18 +61,36 @@ def protected(
     return _inline(body, root)
 
 
+def _in_doubt(root: Part) -> bool:
+    """Whether readers may find another type, protocol or boundary. What else is wrong protects no less."""
+    faults = {*root.faults} - {Fault.UNTERMINATED}
+    if root.encoding in {"base64", "quoted-printable"}:
+        faults.discard(Fault.ENCODED_CONTAINER)
+    if not root.media_type.doubtful & {"", "boundary", "protocol"}:
+        faults.discard(root.media_type.fault)
+    return bool(faults)
+
+
 def _signed(body: Spool, root: Part, new_spool: Callable[[], Spool]) -> Protection:
     # RFC 1847 2.1: two parts, and the type of the second is the protocol.
     if len(root.children) != 2:
         return Protection.NONE
     signature = root.children[1]
-    kinds = {root.media_type.params.get("protocol", "").lower(), signature.media_type.full}
-    if kinds <= SMIME_SIGNATURE_TYPES:
+    protocol = root.media_type.params.get("protocol", "").lower()
+    if protocol in SMIME_SIGNATURE_TYPES and _is_called(signature, _SMIME_SIGNATURES, ".p7s"):
         kind = _cms_kind(body, signature, new_spool)
         return Protection.CLEAR_SIGNED if kind is ContentKind.SIGNED_DATA else Protection.NONE
-    if kinds == {_PGP_SIGNATURE} and _first_line(body, signature).startswith(b"-----BEGIN PGP "):
-        return Protection.PGP  # RFC 3156 5
+    if protocol == _PGP_SIGNATURE and _is_called(signature, {_PGP_SIGNATURE}, ".asc"):
+        armoured = _first_line(body, signature).startswith(b"-----BEGIN PGP ")
+        return Protection.PGP if armoured else Protection.NONE  # RFC 3156 5
     return Protection.NONE
+
+
+def _is_called(part: Part, types: Set[str], suffix: str) -> bool:
+    """By its type, or by its name where a gateway took the type away (RFC 8551 3.9)."""
+    if part.media_type.full == "application/octet-stream":
+        return any(name.endswith(suffix) for name in file_names(part.media_type, part.fields))
+    return part.media_type.full in types
 
 
 def _encrypted(body: Spool, root: Part) -> Protection:

@@ -91,3 +91,26 @@ def test_time_stays_linear(piece: bytes) -> None:
     value = b"a/b;x=" + piece * (MAX_VALUE // len(piece) - 8)
     with work_of_less_than(0.25):
         parse_media_type(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "doubtful"),
+    [
+        (b"a/b; x=1; boundary=c", set()),
+        (b"a/b; x=1; x=2; boundary=c", {"x"}),
+        (b"a/b; name=x; name*=utf-8''y", {"name"}),
+        (b"a/b; name*1=x", {"name"}),
+        (b"a/b; name=x y.txt; charset=", {"name", "charset"}),
+        (b"a/b; boundary=x; boundary*0=y", {"boundary"}),
+        (b"a/b; boundary=x; BOUNDARY=y", {"boundary"}),
+        (b"a/b; x=y boundary=c", {""}),
+        (b'a/b; x=y"; boundary=c', {""}),
+        (b'a/b; x="y; boundary=c', {""}),
+        (b"a/b x; boundary=c", {""}),
+        (b"a/b (; boundary=c", {""}),
+        (b"a", {""}),
+        (b"a/b; x=" + b"y" * MAX_VALUE, {""}),
+    ],
+)
+def test_what_a_fault_is_about(value: bytes, doubtful: set[str]) -> None:
+    assert parse_media_type(value).doubtful == doubtful

@@ -36,17 +36,32 @@ class MediaType:
     octets that are no UTF-8 stand in them as Python's surrogate escapes, so that
     ``value.encode("utf-8", "surrogateescape")`` gives the octets back. ``fault`` says in words what
     breaks the syntax so that two readers may understand it differently, and is empty for a clean value.
+    ``doubtful`` names the parameters that this is about; an empty name stands for everything.
     """
 
     type: str = "text"
     subtype: str = "plain"
     params: Mapping[str, str] = field(default_factory=dict)
     fault: str = ""
+    doubtful: frozenset[str] = frozenset()
 
     @property
     def full(self) -> str:
         """Type and subtype, for example ``multipart/signed``."""
         return f"{self.type}/{self.subtype}"
+
+
+_EVERYTHING = frozenset({""})
+
+
+@dataclass(slots=True)
+class _Faults:
+    words: list[str] = field(default_factory=list)
+    doubtful: set[str] = field(default_factory=set)
+
+    def add(self, words: str, parameter: str = "") -> None:
+        self.words.append(words)
+        self.doubtful.add(parameter)
 
 
 def parse_media_type(value: bytes | None) -> MediaType:
@@ -58,30 +73,32 @@ def parse_media_type(value: bytes | None) -> MediaType:
     if value is None:
         return MediaType()
     if len(value) > MAX_VALUE:
-        return MediaType(fault="value too long")
+        return MediaType(fault="value too long", doubtful=_EVERYTHING)
     return _parse_remembered(value) if len(value) <= _REMEMBERED_VALUE else _parse(value)
 
 
 def _parse(value: bytes) -> MediaType:
     text = value.replace(b"\r\n", b"").decode("utf-8", "surrogateescape")
-    faults: list[str] = []
+    faults = _Faults()
     if _CONTROL.search(text):
-        faults.append("control characters")
+        faults.add("control characters")
     if "(" in text:
         text = _without_comments(text, faults)
     match = _TYPE.match(text)
     if match is None:
         # RFC 2045 5.2: what cannot be read counts as text/plain.
-        return MediaType(fault="no type and subtype")
+        return MediaType(fault="no type and subtype", doubtful=_EVERYTHING)
     params = _parameters(text, match.end(), faults)
     frozen = MappingProxyType(dict(params))
-    return MediaType(match[1].lower(), match[2].lower(), frozen, "; ".join(faults[:5]))
+    return MediaType(
+        match[1].lower(), match[2].lower(), frozen, "; ".join(faults.words[:5]), frozenset(faults.doubtful)
+    )
 
 
 _parse_remembered = lru_cache(maxsize=1024)(_parse)
 
 
-def _without_comments(text: str, faults: list[str]) -> str:
+def _without_comments(text: str, faults: _Faults) -> str:
     """Put a space in the place of each comment (RFC 5322 3.2.2), quoted strings left alone."""
     kept: list[str] = []
     depth = 0
@@ -99,18 +116,18 @@ def _without_comments(text: str, faults: list[str]) -> str:
             depth -= 1
             start = mark.end()
     if depth:
-        faults.append("comment without end")
+        faults.add("comment without end")
     else:
         kept.append(text[start:])
     return " ".join(kept)
 
 
-def _parameters(text: str, position: int, faults: list[str]) -> Mapping[str, str]:
+def _parameters(text: str, position: int, faults: _Faults) -> Mapping[str, str]:
     raw: dict[str, str] = {}
     sectioned = False
     while position < len(text):
         if text[position] != ";":
-            faults.append("text where a semicolon was due")
+            faults.add("text where a semicolon was due")
             position = text.find(";", position)
             if position < 0:
                 break
@@ -120,36 +137,36 @@ def _parameters(text: str, position: int, faults: list[str]) -> Mapping[str, str
             end = text.find(";", position)
             end = len(text) if end < 0 else end
             if text[position:end].strip():
-                faults.append("parameter without value")
+                faults.add("parameter without value")
             position = end
             continue
         name = match[1].lower()
-        value, position = _parameter_value(text, match.end(), faults)
+        value, position = _parameter_value(text, match.end(), name, faults)
         if name in raw:
-            faults.append(f"parameter {name[:40]} given twice")
+            faults.add(f"parameter {name[:40]} given twice", name.partition("*")[0])
             continue  # the first one counts
         if len(raw) >= MAX_PARAMETERS:
-            faults.append("too many parameters")
+            faults.add("too many parameters")
             break
         sectioned = sectioned or "*" in name
         raw[name] = value
     return _join_sections(raw, faults) if sectioned else raw
 
 
-def _parameter_value(text: str, position: int, faults: list[str]) -> tuple[str, int]:
+def _parameter_value(text: str, position: int, name: str, faults: _Faults) -> tuple[str, int]:
     """Read the value at a position; gives it and the position behind it and its white space."""
     match = _QUOTED.match(text, position)
     if match is not None:
         inner = match[1]
         return (_ESCAPE.sub(r"\1", inner) if "\\" in inner else inner), match.end()
     if text.startswith('"', position):
-        faults.append("quoted string without end")
+        faults.add("quoted string without end")
         return text[position + 1 :], len(text)
     end = text.find(";", position)
     end = len(text) if end < 0 else end
     value = text[position:end].strip()
     if not _ONLY_TOKEN.fullmatch(value) and not _harmless(value):
-        faults.append("parameter value not quoted")
+        faults.add("parameter value not quoted", "" if _may_hold_another(value) else name.partition("*")[0])
     return value, end
 
 
@@ -158,7 +175,12 @@ def _harmless(value: str) -> bool:
     return value != "" and not re.search(r"[\s\"\\(),;<>]", value)
 
 
-def _join_sections(raw: Mapping[str, str], faults: list[str]) -> Mapping[str, str]:
+def _may_hold_another(value: str) -> bool:
+    """Tell whether a reader may find the beginning or end of something else in an unquoted value."""
+    return re.search(r"[\"\\()=]", value) is not None
+
+
+def _join_sections(raw: Mapping[str, str], faults: _Faults) -> Mapping[str, str]:
     """Undo the continuations and character sets of RFC 2231 3 and 4."""
     joined: dict[str, str] = {}
     sections: dict[str, dict[int, tuple[str, bool]]] = {}
@@ -170,14 +192,14 @@ def _join_sections(raw: Mapping[str, str], faults: list[str]) -> Mapping[str, st
         numbered = sections.setdefault(match[1], {})
         number = int(match[2] or 0)
         if number in numbered:
-            faults.append(f"parameter {match[1][:40]} given twice")
+            faults.add(f"parameter {match[1][:40]} given twice", match[1])
             continue
         numbered[number] = (value, match[3] is not None)
     for name, numbered in sections.items():
         if name in joined:
-            faults.append(f"parameter {name[:40]} given twice")
+            faults.add(f"parameter {name[:40]} given twice", name)
         if sorted(numbered) != list(range(len(numbered))):
-            faults.append(f"parameter {name[:40]} with a piece missing")
+            faults.add(f"parameter {name[:40]} with a piece missing", name)
         joined[name] = _decode_sections([numbered[number] for number in sorted(numbered)])
     return joined
 

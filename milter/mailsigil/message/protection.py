@@ -61,16 +61,17 @@ def _by_media_type(media_type: MediaType, fields: Sequence[Field]) -> Protection
     if media_type.full in PGP_TYPES or media_type.params.get("x-action", "").startswith("pgp"):
         return Protection.PGP
     # RFC 8551 3.9: gateways turn the type into octet-stream, and the file name still tells.
-    if media_type.full in {"application/octet-stream", *SMIME_SIGNATURE_TYPES}:
-        names = {media_type.params.get("name", ""), *_disposition_names(fields)}
-        if any(name.lower().endswith(_SMIME_SUFFIXES) for name in names):
-            return Protection.SMIME
+    named_only = media_type.full in {"application/octet-stream", *SMIME_SIGNATURE_TYPES}
+    if named_only and any(name.endswith(_SMIME_SUFFIXES) for name in file_names(media_type, fields)):
+        return Protection.SMIME
     return Protection.NONE
 
 
-def _disposition_names(fields: Sequence[Field]) -> list[str]:
+def file_names(media_type: MediaType, fields: Sequence[Field]) -> set[str]:
+    """Give what a part's Content-Type and Content-Disposition call it, in lower case."""
     # A Content-Disposition value has the parameters of a media type behind another first token.
-    return [
+    names = [
         parse_media_type(b"disposition/" + field.unfolded).params.get("filename", "")
         for field in named(fields, b"content-disposition")
     ]
+    return {name.lower() for name in (media_type.params.get("name", ""), *names)}
