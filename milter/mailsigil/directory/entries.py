@@ -75,7 +75,7 @@ class Rule:
     address: str = ""
 
     def applies(self, address_key: str, owned: Collection[str], groups: frozenset[str]) -> bool:
-        """Tell whether a sender is meant, by one of all his addresses (``owned``) or his ``groups``."""
+        """Tell whether a sender is meant, by one of his own addresses (``owned``) or his ``groups``."""
         match self.entry.scope:
             case Scope.PERSON:
                 return self.address == address_key or self.address in owned

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
@@ -151,32 +151,45 @@ class FileDirectory:
 
     def policies(self, address_key: str) -> tuple[PolicyEntry, ...]:
         """Give the entries of the address's person, its groups, its domain, and for everyone."""
-        return self.entries(address_key, groups=())
+        person = self.people_by_address.get(address_key)
+        if person is None:
+            return self.entries(address_key)
+        return self.entries(address_key, listed=(person,), owned=person.addresses)
 
     def entries(
-        self, address_key: str, *, groups: Collection[str], owned: Collection[str] = ()
+        self,
+        address_key: str,
+        *,
+        groups: Collection[str] = (),
+        listed: Iterable[Person] = (),
+        owned: Iterable[str] = (),
     ) -> tuple[PolicyEntry, ...]:
-        """Give the same for somebody whom an LDAP directory knows.
+        """Give the same for somebody whom an LDAP directory may know, too.
 
-        ``groups`` are names of groups there (``dn_key``), ``owned`` all addresses of the same person: what is
-        said of one of them holds for the others.
+        ``groups`` are names of groups there (``dn_key``), ``listed`` whom the file means, ``owned`` the
+        addresses that this person alone has: what is said of one of them holds for the others.
         """
-        person = self.people_by_address.get(address_key)
-        people = (person,) if person else self.people_of(owned)
-        addresses = {address_key, *owned, *(one for each in people for one in each.addresses)}
-        domain = self.domain_entries.get(address_key.rpartition("@")[2])
-        of_groups = (
-            rule.entry
-            for rule in self.group_rules
-            if rule.name in groups or any(is_member(rule.members, one) for one in addresses)
+        others = [address for address in owned if address != address_key]
+        of_people = (
+            _said_of(self.person_entries[each.addresses[0]], address_key in each.addresses) for each in listed
         )
-        own = (self.person_entries[each.addresses[0]] for each in people)
-        found = (*own, *of_groups, domain, self.default_entry)
+        of_groups = (
+            _said_of(rule.entry, own)
+            for rule in self.group_rules
+            if (own := rule.name in groups or is_member(rule.members, address_key))
+            or any(is_member(rule.members, one) for one in others)
+        )
+        domain = self.domain_entries.get(address_key.rpartition("@")[2])
+        found = (*of_people, *of_groups, domain, self.default_entry)
         return tuple(entry for entry in found if entry is not None)
 
-    def is_disabled(self, addresses: Iterable[str]) -> bool:
-        """Tell whether one of these addresses belongs to somebody who is disabled here."""
-        return any(person.addresses[0] in self.disabled for person in self.people_of(addresses))
+    def groups_differ(self, one: str, other: str) -> bool:
+        """Tell whether a group here has the one address as a member and not the other."""
+        return any(is_member(rule.members, one) > is_member(rule.members, other) for rule in self.group_rules)
+
+    def is_disabled(self, person: Person) -> bool:
+        """Tell whether somebody whom the file lists is disabled here."""
+        return person.addresses[0] in self.disabled
 
     def people_of(self, addresses: Iterable[str]) -> tuple[Person, ...]:
         """Give the people who have one of these addresses, each once."""
@@ -219,6 +232,10 @@ class FileDirectory:
     def own_domains(self) -> frozenset[str]:
         """Give the listed domains and those of all listed addresses."""
         return self.domains
+
+
+def _said_of(entry: PolicyEntry, own: bool) -> PolicyEntry:
+    return entry if own else replace(entry, elsewhere=True)
 
 
 def _group_name(name: str) -> str:

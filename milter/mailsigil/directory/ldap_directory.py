@@ -131,16 +131,34 @@ class LdapDirectory:
 
     def entries(self, address_key: str) -> tuple[PolicyEntry, ...]:
         """Give the policy entries of this directory that apply to a sender."""
-        owned = [address for record in self.records(address_key) for address in record.person.addresses]
+        owned = [
+            address
+            for record in self.records(address_key)
+            for address in record.person.addresses
+            if self.names(address) and self.has_alone(record.person, address)
+        ]
         groups = self.groups(address_key) if self.all_rules().names_groups else frozenset()
         return self.entries_for(address_key, owned=owned, groups=groups)
 
     def entries_for(
         self, address_key: str, *, owned: Collection[str], groups: frozenset[str]
     ) -> tuple[PolicyEntry, ...]:
-        """Give the same for a sender of whom addresses and groups are known."""
+        """Give the same for a sender of whom groups are known, and the addresses that nobody else has."""
         known = self.all_rules().rules
-        return tuple(rule.entry for rule in known if rule.applies(address_key, owned, groups))
+        return tuple(
+            replace(rule.entry, elsewhere=True) if rule.address not in ("", address_key) else rule.entry
+            for rule in known
+            if rule.applies(address_key, owned, groups)
+        )
+
+    def names(self, address: str) -> bool:
+        """Tell whether a policy of this directory is about this very address."""
+        return any(rule.address == address for rule in self.all_rules().rules)
+
+    def has_alone(self, person: Person, address: str) -> bool:
+        """Tell whether somebody's entry is the only one here with an address; others may share it."""
+        records = self.records(address)
+        return len(records) == 1 and records[0].person.source == person.source
 
     def groups(self, address_key: str) -> frozenset[str]:
         """Give all groups of whoever has an address, as ``dn_key`` writes them."""

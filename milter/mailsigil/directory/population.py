@@ -39,7 +39,10 @@ def population(
     groups = named_groups | {rule.group for rule in rules.rules if rule.group}
     groups_of = _groups_of(directory, groups) if groups else _no_groups
     organisation = cache(directory.organisation)
+    named = {rule.address for rule in rules.rules}
     for record in _records(directory):
+        person = record.person
+        owned = [one for one in person.addresses if one in named and directory.has_alone(person, one)]
         member_of = groups_of(dn_key(record.dn))
         addresses = tuple(
             OwnAddress(
@@ -52,7 +55,7 @@ def population(
                     is_listed=True,
                     must_be_validated=directory.settings.require_validation,
                 ),
-                policies=directory.entries_for(address, owned=record.person.addresses, groups=member_of),
+                policies=directory.entries_for(address, owned=owned, groups=member_of),
             )
             for address in record.person.addresses
         )

@@ -15,7 +15,13 @@ from mailsigil.directory.api import Listed, OwnAddress, Person
 from mailsigil.directory.duplicates import fold_login
 from mailsigil.directory.file import FileDirectory
 from mailsigil.directory.ldap_directory import LdapDirectory
-from mailsigil.directory.owner import merged_identity, merged_person, owner_of
+from mailsigil.directory.owner import (
+    merged_identity,
+    merged_person,
+    owned_addresses,
+    owner_of,
+    same_people,
+)
 from mailsigil.directory.population import population
 from mailsigil.policy.entitlement import IdentityFacts, Organisation
 from mailsigil.policy.model import PolicyEntry
@@ -53,7 +59,10 @@ class TenantDirectory:
         _, at, domain = login.lower().rpartition("@")
         directory = self._by_domain.get(domain) if at else self._bare
         found = directory.person_by_login(login) if directory is not None else None
-        return None if found is None or self.file.is_disabled(found.addresses) else found
+        if found is None or directory is None:
+            return None
+        listed_too = same_people(found, self.file, directory)
+        return None if any(map(self.file.is_disabled, listed_too)) else found
 
     def person_by_address(self, key: str) -> Person | None:
         """Give the owner of an address: one whom the policy file lists, else the directory's."""
@@ -84,13 +93,14 @@ class TenantDirectory:
         rules = directory.all_rules()
         groups_count = bool(self._named_groups or rules.names_groups)
         owned: tuple[str, ...] = (address_key,)
+        people: tuple[Person, ...] = ()
         groups: frozenset[str] = frozenset()
         # Where no policy is about somebody in particular, it need not be known who the sender is.
         if groups_count or self._file_names_people or rules.names_people:
             owner = owner_of(address_key, self.file, directory)
-            owned = owner.addresses
+            owned, people = owned_addresses(address_key, owner, self.file, directory), owner.listed
             groups = directory.groups(owner.known_as) if groups_count else groups
-        listed = self.file.entries(address_key, groups=groups, owned=owned)
+        listed = self.file.entries(address_key, groups=groups, listed=people, owned=owned)
         return (
             *directory.entries_for(address_key, owned=owned, groups=groups),
             *(self._layered(entry) for entry in listed),
@@ -125,15 +135,15 @@ class TenantDirectory:
             yield Listed(person=person, addresses=tuple(map(self._own, person.addresses)))
         for directory in self.directories:
             for listed, groups in population(directory, named_groups=self._named_groups):
-                yield from self._beside_the_file(listed, groups, told)
+                yield from self._beside_the_file(listed, groups, told, directory)
 
     def _beside_the_file(
-        self, listed: Listed, groups: frozenset[str], told: Collection[str]
+        self, listed: Listed, groups: frozenset[str], told: Collection[str], directory: LdapDirectory
     ) -> Iterator[Listed]:
         """Somebody of a directory, with those addresses that were not ``told`` with the file's people."""
         owned = listed.person.addresses
         if not self.file.people_of(owned):
-            own = tuple(self._completed(one, owned, groups) for one in listed.addresses)
+            own = tuple(self._completed(one, listed.person, groups, directory) for one in listed.addresses)
         else:
             own = tuple(self._own(address) for address in owned if address not in told)
         if own:
@@ -142,10 +152,17 @@ class TenantDirectory:
     def _own(self, address: str) -> OwnAddress:
         return OwnAddress(address=address, identity=self.identity(address), policies=self.policies(address))
 
-    def _completed(self, own: OwnAddress, owned: Collection[str], groups: frozenset[str]) -> OwnAddress:
+    def _completed(
+        self, own: OwnAddress, person: Person, groups: frozenset[str], directory: LdapDirectory
+    ) -> OwnAddress:
         """An address with what the policy file says of it, as :meth:`policies` and :meth:`identity` do."""
         facts = own.identity
         organisation = facts.organisation or self.file.organisation(own.address.rpartition("@")[2])
+        owned = [
+            address
+            for address in person.addresses
+            if self.file.groups_differ(address, own.address) and directory.has_alone(person, address)
+        ]
         listed = self.file.entries(own.address, groups=groups, owned=owned)
         return OwnAddress(
             address=own.address,

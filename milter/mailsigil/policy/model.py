@@ -140,6 +140,8 @@ class PolicyEntry:
     """Whether a certificate of the whole domain (RFC 3183) may sign for the sender."""
     decryption: Decryption | None = None
     """What is decrypted of the mail that this address gets."""
+    elsewhere: bool = False
+    """It is about another address of the same person: it never makes signing less strict for this one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,9 @@ def resolve(entries: Iterable[PolicyEntry], *, at: datetime | None = None) -> Ef
     group, the domain or the default. What no entry speaks of is :data:`BUILT_IN`. Entries that are no longer
     valid ``at`` this time (aware) are not there.
 
+    An entry that speaks of another address of the sender (``elsewhere``) ranks as the others do, but the
+    signing mode is never less strict than without it.
+
     Where entries of one rank disagree, the safest value holds, whatever their order, and the disagreement is
     among the ``conflicts``.
     """
@@ -57,10 +60,16 @@ def resolve(entries: Iterable[PolicyEntry], *, at: datetime | None = None) -> Ef
 
 
 def _resolved(entries: Iterable[PolicyEntry]) -> EffectivePolicy:
-    tiers = _tiers(entries)
+    given = tuple(entries)
+    tiers = _tiers(given)
     conflicts: list[Conflict] = []
+    signing = _take("signing", tiers, lambda entry: entry.signing, conflicts)
+    if any(entry.elsewhere for entry in given):
+        own = _tiers(entry for entry in given if not entry.elsewhere)
+        without = _take("signing", own, lambda entry: entry.signing, [])
+        signing = min(signing, without, key=lambda one: _SAFEST_FIRST["signing"].index(one.value))
     return EffectivePolicy(
-        signing=_take("signing", tiers, lambda entry: entry.signing, conflicts),
+        signing=signing,
         form=_take("form", tiers, lambda entry: entry.form, conflicts),
         unauthorised=_take("unauthorised", tiers, lambda entry: entry.unauthorised, conflicts),
         misordered_dkim=_take("misordered_dkim", tiers, lambda entry: entry.misordered_dkim, conflicts),
