@@ -26,6 +26,8 @@ from mailsigil.lifecycle.run import Run
 from mailsigil.lifecycle.turnover import Outcome
 from processes import ENVIRONMENT
 
+pytestmark = pytest.mark.integration  # takes seconds
+
 
 @pytest.fixture
 def town(settings: LifecycleSettings, tmp_path: Path) -> Town:
@@ -203,7 +205,6 @@ class _Full:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small file system is mounted by root")
-@pytest.mark.integration
 def test_a_full_disk_under_keys_and_authority(tmp_path: Path) -> None:
     """A real one: files of keys and the authority's register find no room."""
     disk = tmp_path / "disk"
@@ -226,7 +227,6 @@ def test_a_full_disk_under_keys_and_authority(tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-@pytest.mark.integration
 def test_a_database_that_goes_away_in_the_middle(tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text(PASSWORD)
@@ -278,7 +278,6 @@ town.sync()
 """
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_process_that_is_killed_in_the_middle(town: Town, when: str) -> None:
     code = _CHILD.format(
