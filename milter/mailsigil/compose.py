@@ -6,7 +6,7 @@ RFC 8551 3.5.2 (opaque) and 3.5.3 (clear). Bodies are streamed, so memory does n
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mailsigil.message.fields import Field
 from mailsigil.message.seven_bit import Entity
@@ -17,8 +17,6 @@ _BASE64_LINE = 57
 """Octets that fill one base64 line of 76 characters (RFC 2045 6.8)."""
 _TEXT_LINE = 76
 _BATCH = _BASE64_LINE * 1024
-
-Chunks = Callable[[], Iterator[bytes]]
 
 
 def clear_signed(

@@ -59,11 +59,6 @@ class Status(StrEnum):
     FAILED = "failed"
     """The authority gave none."""
 
-    @property
-    def is_over(self) -> bool:
-        """Nothing more happens to such a certificate."""
-        return self in OVER
-
 
 UNANSWERED: Final = "unanswered"
 """The word of an event: a request was made, and its answer never came."""

@@ -149,13 +149,6 @@ class HttpClient:
             connection.close()
         return Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()}, content)
 
-    def renew_tls(self) -> None:
-        """Reads the files of TLS anew with the next request."""
-        with self._lock:
-            old, self._pool = self._pool, None
-        if old is not None:
-            old.close()
-
     def _kept(self) -> urllib3.HTTPConnectionPool:
         with self._lock:
             if self._pool is None:
