@@ -17,14 +17,10 @@ from mailsigil.config.lifecycle import LifecycleSettings
 from mailsigil.keys.authority import Authority
 from mailsigil.keys.errors import Pending, SourceUnavailable
 from mailsigil.keys.folder import KeyFolder
-from mailsigil.keys.register import Reason
 from mailsigil.keys.subject import SubjectRequest
-from mailsigil.lifecycle.by_hand import revoke
 from mailsigil.lifecycle.carry_out import Carrier
 from mailsigil.lifecycle.database import connect
 from mailsigil.lifecycle.errors import DatabaseUnavailable
-from mailsigil.lifecycle.overview import Overview
-from mailsigil.lifecycle.tables import Status
 
 ALICE = "alice@bank.example"
 
@@ -161,26 +157,6 @@ def test_an_answer_is_known_however_far_it_is_dated_back(
     assert (town.issued(), town.rows()) == (1, [("alice", "issued", "V4")])
 
 
-def _revoked_by_hand(town: Town) -> None:
-    with connect(town.lifecycle) as database:
-        held = [
-            known.held
-            for known in Overview(database, now=town.now).certificates(
-                address=ALICE, statuses=[Status.ISSUED]
-            )
-        ]
-        report = revoke(
-            town.settings,
-            database,
-            held,
-            reason=Reason.KEY_COMPROMISE,
-            why="laptop stolen",
-            who="root",
-            now=lambda: town.now,
-        )
-    assert report.is_whole
-
-
 def _key(town: Town) -> bytes:
     folder = KeyFolder(town.state)
     folder.reload()
@@ -201,7 +177,7 @@ def test_a_stolen_key_that_waits_for_its_renewal_is_not_certified_again(tmp_path
     town.issuer = Moody(town, before=pending)
     town.sync()
     town.issuer = None
-    _revoked_by_hand(town)
+    assert town.revoke_by_hand().is_whole
     town.sync()
     assert _key(town) != stolen
 
@@ -211,7 +187,7 @@ def test_a_stolen_key_is_not_certified_again_by_another_server(tmp_path: Path) -
     town.sync()
     other.sync()
     stolen = _key(other)
-    _revoked_by_hand(town)
+    assert town.revoke_by_hand().is_whole
     other.sync()
     assert _key(other) != stolen
 
@@ -229,7 +205,7 @@ def test_what_was_revoked_elsewhere_goes_though_its_successor_cannot_be_had(tmp_
     town, other = _sharing(tmp_path)
     town.sync()
     other.sync()
-    _revoked_by_hand(town)
+    assert town.revoke_by_hand().is_whole
     other.issuer = Moody(other, before=_away)
     other.sync()
     assert other.signers() == {}

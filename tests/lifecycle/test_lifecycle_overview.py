@@ -14,7 +14,6 @@ from mailsigil.keys.errors import SourceRefused
 from mailsigil.keys.register import Reason
 from mailsigil.keys.subject import SubjectRequest
 from mailsigil.lifecycle.by_hand import REVOCABLE, revoke
-from mailsigil.lifecycle.carry_out import Report
 from mailsigil.lifecycle.database import connect
 from mailsigil.lifecycle.errors import RunRefused
 from mailsigil.lifecycle.overview import Known, Overview, Summary
@@ -38,19 +37,6 @@ def _found(town: Town, word: str) -> list[Known]:
 def _summary(town: Town) -> Summary:
     with connect(town.lifecycle) as database:
         return Overview(database, now=town.now).summary()
-
-
-def _revoke(town: Town, *known: Known) -> Report:
-    with town.in_time(connect(town.lifecycle)) as database:
-        return revoke(
-            town.settings,
-            database,
-            [one.held for one in known],
-            reason=Reason.KEY_COMPROMISE,
-            why="a test",
-            who="test",
-            now=lambda: town.now,
-        )
 
 
 def test_in_numbers(town: Town) -> None:
@@ -160,7 +146,7 @@ def test_while_a_run_works_on_somebody_it_is_left_open(town: Town) -> None:
 
     def meanwhile(request: SubjectRequest) -> None:
         (known,) = [one for one in _found(town, request.address) if one.held.status is Status.ISSUED]
-        told.extend(result.outcome.value for result in _revoke(town, known).results)
+        told.extend(result.outcome.value for result in town.revoke_by_hand(known).results)
 
     town.bank.people["alice"]["title"] = "Director"
     town.issuer = Moody(town, before=meanwhile)
@@ -168,7 +154,7 @@ def test_while_a_run_works_on_somebody_it_is_left_open(town: Town) -> None:
     assert told == ["left open"]
     town.issuer = None
     known = [one for one in _found(town, "alice@bank.example") if one.held.status is Status.ISSUED]
-    assert [result.sentence for result in _revoke(town, *known).results] == ["revoked"]
+    assert [result.sentence for result in town.revoke_by_hand(*known).results] == ["revoked"]
     assert list(town.revoked().values()) == ["keyCompromise"]
     assert "alice" not in town.signers()
     assert town.steps() == ["issue alice"]

@@ -16,16 +16,12 @@ from mailsigil.keys.errors import Pending, SourceRefused, SourceUnavailable
 from mailsigil.keys.register import Reason
 from mailsigil.keys.sources.embedded import EmbeddedIssuer
 from mailsigil.keys.subject import SubjectRequest
-from mailsigil.lifecycle.by_hand import revoke
-from mailsigil.lifecycle.carry_out import Report
 from mailsigil.lifecycle.database import connect
 from mailsigil.lifecycle.errors import DatabaseUnavailable, RunRefused
 from mailsigil.lifecycle.ledger import Ledger
-from mailsigil.lifecycle.overview import Overview
 from mailsigil.lifecycle.provision import Provisioner
 from mailsigil.lifecycle.rehearsal import refuse_behind, rehearse
 from mailsigil.lifecycle.run import begin
-from mailsigil.lifecycle.tables import Status
 from mailsigil.lifecycle.upgrade import upgrade
 
 ALICE = "alice@bank.example"
@@ -55,25 +51,11 @@ def _lost(_: SubjectRequest) -> None:
     raise SourceUnavailable("ca", "the connection was lost", "Try again", is_unanswered=True)
 
 
-def _by_hand(town: Town) -> Report:
-    with connect(town.lifecycle) as database:
-        known = Overview(database, now=town.now).certificates(address=ALICE, statuses=[Status.ISSUED])
-        return revoke(
-            town.settings,
-            database,
-            [one.held for one in known],
-            reason=Reason.KEY_COMPROMISE,
-            why="stolen",
-            who="root",
-            now=lambda: town.now,
-        )
-
-
 def _unheard(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     """A person has the certificate revoked, and the authority is away."""
     with monkeypatch.context() as patch:
         patch.setattr(EmbeddedIssuer, "withdraw", _away)
-        assert not _by_hand(town).is_whole
+        assert not town.revoke_by_hand(address=ALICE).is_whole
 
 
 def test_a_revocation_is_published_whoever_publishes_meanwhile(

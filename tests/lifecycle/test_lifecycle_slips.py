@@ -11,12 +11,8 @@ from lifecycle.town import DAY, Bank, Town
 from mailsigil.config.lifecycle import LifecycleSettings
 from mailsigil.config.settings import Settings
 from mailsigil.keys.errors import SourceUnavailable
-from mailsigil.keys.register import Reason
 from mailsigil.keys.sources.embedded import EmbeddedIssuer
-from mailsigil.lifecycle.by_hand import revoke
-from mailsigil.lifecycle.database import connect
 from mailsigil.lifecycle.errors import RunRefused
-from mailsigil.lifecycle.overview import Overview
 from mailsigil.lifecycle.run import begin, look
 
 
@@ -217,18 +213,9 @@ def test_a_revocation_that_the_authority_could_not_take_is_said_again(
 ) -> None:
     town = _town(tmp_path, people=1, level="V4")
     town.sync()
-    with connect(town.lifecycle) as database, monkeypatch.context() as patch:
-        held = [known.held for known in Overview(database, now=town.now).certificates()]
+    with monkeypatch.context() as patch:
         patch.setattr(EmbeddedIssuer, "withdraw", _away)
-        report = revoke(
-            town.settings,
-            database,
-            held,
-            reason=Reason.KEY_COMPROMISE,
-            why="laptop stolen",
-            who="root",
-            now=lambda: town.now,
-        )
+        report = town.revoke_by_hand()
     assert not report.is_whole
     assert town.signers() == {}
     report = town.sync()

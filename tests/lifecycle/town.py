@@ -19,14 +19,17 @@ from mailsigil.directory.opening import open_directory
 from mailsigil.keys.authority import Authority
 from mailsigil.keys.folder import KeyFolder
 from mailsigil.keys.newkey import CertifiableKey
+from mailsigil.keys.register import Reason
 from mailsigil.keys.source import HeldKey
 from mailsigil.keys.sources.embedded import EmbeddedIssuer
 from mailsigil.keys.subject import SubjectRequest
+from mailsigil.lifecycle.by_hand import revoke
 from mailsigil.lifecycle.carry_out import Report
 from mailsigil.lifecycle.database import Database, connect
+from mailsigil.lifecycle.overview import Known, Overview
 from mailsigil.lifecycle.plan import Plan
 from mailsigil.lifecycle.run import House, Run, begin, open_house
-from mailsigil.lifecycle.tables import certificates, events
+from mailsigil.lifecycle.tables import Status, certificates, events
 from mailsigil.lifecycle.workplace import Workplace
 from mailsigil.pki.level import asserted_levels
 from mailsigil.pki.names import CertificateNames
@@ -130,6 +133,20 @@ class Town:
                 return run.carry_out(plan, allowed=allowed)
         finally:
             house.close()
+
+    def revoke_by_hand(self, *known: Known, address: str = "") -> Report:
+        """What `keys revoke` does; of all that sign now, or sign for one address, where none are named."""
+        with self.in_time(connect(self.lifecycle)) as database:
+            signing = Overview(database, now=self.now).certificates(address=address, statuses=[Status.ISSUED])
+            return revoke(
+                self.settings,
+                database,
+                [each.held for each in known or signing],
+                reason=Reason.KEY_COMPROMISE,
+                why="laptop stolen",
+                who="root",
+                now=lambda: self.now,
+            )
 
     def plan(self) -> Plan:
         """What a run would do."""
