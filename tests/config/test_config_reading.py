@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mailsigil.config.errors import ConfigError
-from mailsigil.config.reading import Kept, read_text, unpacked
+from mailsigil.config.reading import MAX_FILE, Kept, read_text, unpacked
 
 
 def test_what_was_read_is_read_again_whatever_became_of_the_file(tmp_path: Path) -> None:
@@ -31,3 +31,11 @@ def test_what_was_not_read_is_not_read_later(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         Kept()(tmp_path / "none.toml")
+
+
+def test_what_is_too_large_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "disk.img"
+    with file.open("wb") as sparse:
+        sparse.truncate(MAX_FILE + 1)
+    with pytest.raises(ConfigError, match=f"{file}: is larger than {MAX_FILE} octets; name the right file"):
+        read_text(file)

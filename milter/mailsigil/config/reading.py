@@ -29,7 +29,8 @@ def read_text(path: Path) -> str:
         sentence = f"cannot be read: {error.strerror}; correct the path or the file's rights"
         raise ConfigError(Finding.of(path, 0, sentence)) from error
     if len(data) > MAX_FILE:
-        raise ConfigError(Finding.of(path, 0, f"is larger than {MAX_FILE} octets"))
+        sentence = f"is larger than {MAX_FILE} octets; name the right file, or move people to a directory"
+        raise ConfigError(Finding.of(path, 0, sentence))
     try:
         # Windows editors put a byte order mark in front, which TOML does not know.
         return data.decode("utf-8-sig").replace("\r\n", "\n")
