@@ -38,6 +38,7 @@ def _complaint(what: str, work: Path) -> str:
         [*UNSHARE, sys.executable, str(SCRIPT), what, str(ROOT), str(work)],
         env={
             **os.environ,
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",  # root's on Debian
             "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT / 'milter'}",
             "PYTHONDONTWRITEBYTECODE": "1",
         },
